@@ -1,0 +1,53 @@
+#pragma once
+/// \file
+/// Changing a network: folding what is constant, replacing a layer by its compressed form, removing what nobody reads.
+#include "slr/graph/layers.hpp"
+#include "slr/graph/model.hpp"
+
+namespace slr::graph {
+
+/// The same function with fewer nodes: constant subexpressions are evaluated where they are cheap to (Constant, Identity,
+/// Shape-like chains of static shape), Dropout and Identity disappear, and a BatchNormalization that is the only reader
+/// of a Conv, Gemm or MatMul layer's output moves into that layer's weights and bias (in double, rounded once); dead
+/// nodes and initializers are removed. Local.
+[[nodiscard]] Model fold(const Model& model);
+
+/// What takes the place of W x + b: with S the kept groups of input columns and R the rest, both in increasing order,
+///   y = B x_S + U (V x_R) + b.
+/// A group is one input channel (window_area() neighbouring columns of W). Row-major.
+struct CompressedLayer {
+  std::vector<std::int64_t> kept_groups; ///< S, increasing, input channels (within the convolution's group: groups == 1)
+  std::int64_t rank = 0;                 ///< r >= 0
+  std::vector<float> U;                  ///< rows x r
+  std::vector<float> V;                  ///< r x |R| columns
+  std::vector<float> B;                  ///< rows x |S| columns
+  std::vector<float> bias;               ///< rows
+};
+
+/// How a compressed layer is written into the graph; the one with the fewest numbers is chosen, and among equals the one
+/// with the fewest MACs.
+enum class Form {
+  dense,         ///< one node of the original shape (U V and B merged)
+  low_rank,      ///< S empty: V (the kernel), then U (1x1)
+  kept,          ///< r = 0: Gather of the kept channels, one node
+  mixed,         ///< Gather orders the channels, Split, B on the kept ones, V then U on the rest, Add
+  bias_only,     ///< r = 0 and S empty: nothing of the input is read
+};
+struct FormCost {
+  Form form = Form::dense;
+  std::int64_t parameters = 0; ///< elements of floating initializers and of gather indices
+  std::int64_t macs = 0;       ///< products for one output position (multiply by the positions for one image)
+};
+/// The cheapest form of a layer with that rank and that many kept groups. Local, a pure function.
+[[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_groups);
+
+/// Writes the compressed layer in its cheapest form in place of the layer's node; values named `layer.input` and
+/// `layer.linear` keep their names and meaning, new nodes are called `<layer>/lowrank_v`, `/lowrank_u`, `/kept`, `/order`,
+/// `/split`, `/add`. Returns the form. Indices of nodes change: find layers anew (by name) afterwards. Local.
+/// \pre layer.groups == 1
+Form replace_layer(Model& model, const Layer& layer, const CompressedLayer& compressed);
+
+/// Removes nodes whose outputs nobody reads and initializers that no node reads. Local.
+void remove_dead(Model& model);
+
+} // namespace slr::graph

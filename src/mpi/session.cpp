@@ -1,0 +1,68 @@
+#include "slr/mpi/session.hpp"
+
+#include "slr/base/error.hpp"
+
+#include <array>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <mpi.h>
+#include <sched.h>
+
+namespace slr {
+namespace {
+
+void set_default(const char* name, const char* value) { ::setenv(name, value, 0); }
+
+int cores_of_this_process() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+/// A function of a library that is linked in some installations and not in others.
+template <class Function>
+Function optional_function(const char* name) {
+  return reinterpret_cast<Function>(::dlsym(RTLD_DEFAULT, name)); // POSIX promises this conversion
+}
+
+} // namespace
+
+MpiSession::MpiSession(int& argc, char**& argv) {
+  // Unbound ranks see every core of the node, bound ones only theirs: either way more ranks than cores means sharing.
+  const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (local && std::atoi(local) > cores_of_this_process()) set_default("OMPI_MCA_mpi_yield_when_idle", "1");
+  set_default("OMPI_MCA_fcoll", "^vulcan");
+  set_default("OMP_NUM_THREADS", "1");
+  limit_blas_threads();
+  int provided = 0;
+  if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
+    throw Error(ExitCode::usage, "MPI could not be initialised");
+}
+
+MpiSession::~MpiSession() { MPI_Finalize(); }
+
+void abort_job(int exit_code) {
+  MPI_Abort(MPI_COMM_WORLD, exit_code);
+  std::_Exit(exit_code);
+}
+
+void limit_blas_threads() {
+  if (std::getenv("OPENBLAS_NUM_THREADS")) return;
+  // OpenBLAS reads its environment when it is loaded, before main: too late for a variable.
+  if (auto* set = optional_function<void (*)(int)>("openblas_set_num_threads")) set(1);
+}
+
+std::string blas_core_type() {
+  if (auto* name = optional_function<char* (*)()>("openblas_get_corename")) return name();
+  return "unknown (not OpenBLAS)";
+}
+
+std::string mpi_library_version() {
+  std::array<char, MPI_MAX_LIBRARY_VERSION_STRING> text{};
+  int length = 0;
+  MPI_Get_library_version(text.data(), &length);
+  std::string version(text.data(), std::size_t(length));
+  return version.substr(0, version.find(','));
+}
+
+} // namespace slr
