@@ -11,7 +11,9 @@
 namespace slr {
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+  return std::strerror(errno);
+}
 
 /// A file descriptor that closes itself.
 class Descriptor {

@@ -14,9 +14,12 @@ constexpr std::size_t piece_bytes = std::size_t(1) << 30;
 
 MPI_Op mpi_op(Reduction op) {
   switch (op) {
-  case Reduction::sum: return MPI_SUM;
-  case Reduction::min: return MPI_MIN;
-  case Reduction::max: return MPI_MAX;
+  case Reduction::sum:
+    return MPI_SUM;
+  case Reduction::min:
+    return MPI_MIN;
+  case Reduction::max:
+    return MPI_MAX;
   }
   return MPI_SUM;
 }
@@ -55,7 +58,9 @@ Communicator::Communicator(MPI_Comm comm, Adopt) : comm_(comm) {
   MPI_Comm_size(comm_, &size_);
 }
 
-Communicator::~Communicator() { release(); }
+Communicator::~Communicator() {
+  release();
+}
 
 Communicator::Communicator(Communicator&& other) noexcept
     : comm_(std::exchange(other.comm_, MPI_COMM_NULL)), rank_(other.rank_), size_(other.size_) {}
@@ -91,7 +96,9 @@ Communicator Communicator::split_by_node() const {
   return {part, Adopt{}};
 }
 
-void Communicator::barrier() const { check_mpi(MPI_Barrier(comm_), "MPI_Barrier"); }
+void Communicator::barrier() const {
+  check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
+}
 
 std::string Communicator::broadcast_text(const std::string& text, int root) const {
   const auto length = broadcast_value(text.size(), root);
@@ -112,9 +119,9 @@ void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype typ
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece)
-    check_mpi(MPI_Allreduce(MPI_IN_PLACE, at + done * size, int(std::min(piece, count - done)), type, mpi_op(op),
-                            comm_),
-              "MPI_Allreduce");
+    check_mpi(
+        MPI_Allreduce(MPI_IN_PLACE, at + done * size, int(std::min(piece, count - done)), type, mpi_op(op), comm_),
+        "MPI_Allreduce");
 }
 
 void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size, Reduction op,
@@ -154,8 +161,10 @@ std::vector<std::byte> Communicator::gather_bytes(std::span<const std::byte> min
   for (int source = 0; source < size_; ++source) {
     const auto length = static_cast<std::size_t>(lengths[static_cast<std::size_t>(source)]);
     const std::span<std::byte> here(all.data() + at, length);
-    if (source == root) std::copy(mine.begin(), mine.end(), here.begin());
-    else receive_bytes(here, source, 0);
+    if (source == root)
+      std::copy(mine.begin(), mine.end(), here.begin());
+    else
+      receive_bytes(here, source, 0);
     at += length;
   }
   return all;

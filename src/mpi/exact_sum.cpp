@@ -5,7 +5,7 @@
 
 namespace slr {
 namespace {
-constexpr int lowest_exponent = -1088; // of digit 0; a multiple of 32 below the smallest subnormal
+constexpr int lowest_exponent = -1152; // of digit 0; below the last bit of the smallest subnormal's mantissa
 constexpr std::int64_t radix = std::int64_t(1) << 32;
 } // namespace
 
@@ -13,7 +13,7 @@ void ExactSum::add(double value) {
   if (value == 0) return;
   if (!std::isfinite(value)) throw Error(ExitCode::numerical, "a value that is not finite entered a sum");
   int exponent = 0;
-  const double fraction = std::frexp(value, &exponent);          // value = fraction 2^exponent, |fraction| in [.5, 1)
+  const double fraction = std::frexp(value, &exponent); // value = fraction 2^exponent, |fraction| in [.5, 1)
   const auto mantissa = static_cast<std::int64_t>(std::ldexp(fraction, 53)); // 53 bits and a sign
   const int shift = exponent - 53 - lowest_exponent;
   const auto first = static_cast<std::size_t>(shift / 32);
@@ -68,7 +68,7 @@ double ExactSum::value() const {
   unsigned __int128 window = 0;
   for (int i = 0; i < 4; ++i)
     window = (window << 32) | (top - i >= 0 ? static_cast<std::uint64_t>(magnitude[std::size_t(top - i)]) : 0U);
-  const int leading = std::countl_zero(static_cast<std::uint64_t>(window >> 64)) ;
+  const int leading = std::countl_zero(static_cast<std::uint64_t>(window >> 64));
   window <<= leading;
   auto head = static_cast<std::uint64_t>(window >> 64);
   bool sticky = static_cast<std::uint64_t>(window) != 0;
@@ -104,7 +104,8 @@ std::vector<double> allreduce_exact(const Communicator& comm, std::span<const Ex
 }
 
 int exact_product_bits(std::int64_t terms, int b_bits) {
-  const int bits = 53 - b_bits - static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(terms - 1, 0))));
+  const int bits =
+      53 - b_bits - static_cast<int>(std::bit_width(static_cast<std::uint64_t>(std::max<std::int64_t>(terms - 1, 0))));
   if (bits < 12)
     throw Error(ExitCode::bad_data, std::to_string(terms) + " samples are too many for exact sums: use fewer "
                                                             "calibration images or positions");

@@ -11,7 +11,9 @@
 namespace slr {
 namespace {
 
-void set_default(const char* name, const char* value) { ::setenv(name, value, 0); }
+void set_default(const char* name, const char* value) {
+  ::setenv(name, value, 0);
+}
 
 int cores_of_this_process() {
   cpu_set_t set;
@@ -39,7 +41,9 @@ MpiSession::MpiSession(int& argc, char**& argv) {
     throw Error(ExitCode::usage, "MPI could not be initialised");
 }
 
-MpiSession::~MpiSession() { MPI_Finalize(); }
+MpiSession::~MpiSession() {
+  MPI_Finalize();
+}
 
 void abort_job(int exit_code) {
   MPI_Abort(MPI_COMM_WORLD, exit_code);

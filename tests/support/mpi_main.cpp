@@ -41,7 +41,8 @@ public:
     if (total > 0) *any_failed_ = true;
     if (rank_ == 0)
       std::cout << (total > 0 ? "[  FAILED  ] " : "[       OK ] ") << info.test_suite_name() << "." << info.name()
-                << "\n" << all << std::flush;
+                << "\n"
+                << all << std::flush;
   }
 
 private:

@@ -10,14 +10,14 @@ namespace slr {
 /// What the process tells the shell; the README documents the same table.
 enum class ExitCode : int {
   done = 0,
-  target_missed = 2,     ///< finished, outputs written, but a target was missed
-  numerical = 3,         ///< numerical failure
-  usage = 64,            ///< wrong command line or launch
-  bad_data = 65,         ///< an input file is damaged or holds what cannot be used
-  bug = 70,              ///< an internal contradiction
-  io = 74,               ///< reading or writing failed
-  stopped = 75,          ///< stopped at a checkpoint: run again
-  configuration = 78,    ///< the configuration is invalid or cannot be met
+  target_missed = 2,  ///< finished, outputs written, but a target was missed
+  numerical = 3,      ///< numerical failure
+  usage = 64,         ///< wrong command line or launch
+  bad_data = 65,      ///< an input file is damaged or holds what cannot be used
+  bug = 70,           ///< an internal contradiction
+  io = 74,            ///< reading or writing failed
+  stopped = 75,       ///< stopped at a checkpoint: run again
+  configuration = 78, ///< the configuration is invalid or cannot be met
 };
 
 /// One sentence for the user (what happened, where, what to do) and the exit code that goes with it.

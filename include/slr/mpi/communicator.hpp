@@ -17,14 +17,22 @@ namespace slr {
 template <class T>
 [[nodiscard]] MPI_Datatype mpi_type() {
   using U = std::remove_cv_t<T>;
-  if constexpr (std::is_same_v<U, double>) return MPI_DOUBLE;
-  else if constexpr (std::is_same_v<U, float>) return MPI_FLOAT;
-  else if constexpr (std::is_same_v<U, char> || std::is_same_v<U, std::byte>) return MPI_BYTE;
-  else if constexpr (std::is_same_v<U, std::uint8_t>) return MPI_UINT8_T;
-  else if constexpr (std::is_same_v<U, std::int32_t>) return MPI_INT32_T;
-  else if constexpr (std::is_same_v<U, std::int64_t>) return MPI_INT64_T;
-  else if constexpr (std::is_same_v<U, std::uint64_t>) return MPI_UINT64_T;
-  else static_assert(sizeof(U) == 0, "no MPI type for this C++ type");
+  if constexpr (std::is_same_v<U, double>)
+    return MPI_DOUBLE;
+  else if constexpr (std::is_same_v<U, float>)
+    return MPI_FLOAT;
+  else if constexpr (std::is_same_v<U, char> || std::is_same_v<U, std::byte>)
+    return MPI_BYTE;
+  else if constexpr (std::is_same_v<U, std::uint8_t>)
+    return MPI_UINT8_T;
+  else if constexpr (std::is_same_v<U, std::int32_t>)
+    return MPI_INT32_T;
+  else if constexpr (std::is_same_v<U, std::int64_t>)
+    return MPI_INT64_T;
+  else if constexpr (std::is_same_v<U, std::uint64_t>)
+    return MPI_UINT64_T;
+  else
+    static_assert(sizeof(U) == 0, "no MPI type for this C++ type");
 }
 
 enum class Reduction { sum, min, max };
@@ -42,8 +50,8 @@ public:
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  [[nodiscard]] int rank() const { return rank_; }     ///< Local.
-  [[nodiscard]] int size() const { return size_; }     ///< Local.
+  [[nodiscard]] int rank() const { return rank_; }          ///< Local.
+  [[nodiscard]] int size() const { return size_; }          ///< Local.
   [[nodiscard]] bool is_root() const { return rank_ == 0; } ///< Local.
   [[nodiscard]] MPI_Comm handle() const { return comm_; }   ///< Local.
 

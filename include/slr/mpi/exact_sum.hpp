@@ -7,7 +7,8 @@
 /// 1. `ExactSum`: any finite doubles, a few sums at a time (errors, norms, objective values). A fixed-point number that
 ///    covers the whole range of double (Kulisch, Miranker: Computer Arithmetic in Theory and Practice, 1981): adding is
 ///    exact, so it is associative and commutative; the only rounding is the one at the end.
-/// 2. `FixedPoint`: matrices whose *products* are to be summed exactly over millions of samples. Operands are rounded to
+/// 2. `FixedPoint`: matrices whose *products* are to be summed exactly over millions of samples. Operands are rounded
+/// to
 ///    integers times a power of two with so few bits that every product and every partial sum of a matrix product is an
 ///    integer below 2^53 times one common power of two. Then dgemm, its blocking, its number of threads and MPI_SUM all
 ///    give the exact sum, at the speed of a plain dgemm and of a plain reduction.
@@ -27,7 +28,7 @@ class ExactSum {
 public:
   /// Digits of 32 bits, kept in doubles so that they can travel inside any reduction of doubles: 2^-1074 to 2^1023 and
   /// room for carries.
-  static constexpr int digits = 68;
+  static constexpr int digits = 72;
 
   /// Adds one finite number, exactly. Local, about ten operations. \throws Error{numerical} if it is not finite.
   void add(double value);
@@ -44,11 +45,11 @@ public:
 
 private:
   void normalize() const;
-  mutable std::array<std::int64_t, digits> digit_{}; ///< value = sum digit_[i] 2^(32 i - 1088), carries postponed
+  mutable std::array<std::int64_t, digits> digit_{}; ///< value = sum digit_[i] 2^(32 i - 1152), carries postponed
   mutable std::int64_t pending_ = 0;                 ///< additions since the last normalisation
 };
 
-/// The exact sums of all ranks, as doubles, on every rank. Collective, one allreduce of 68 doubles per sum.
+/// The exact sums of all ranks, as doubles, on every rank. Collective, one allreduce of 72 doubles per sum.
 [[nodiscard]] std::vector<double> allreduce_exact(const Communicator& comm, std::span<const ExactSum> sums);
 
 /// A grid of numbers i * 2^exponent with integers |i| <= 2^bits.

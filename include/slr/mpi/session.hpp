@@ -5,8 +5,8 @@
 
 namespace slr {
 
-/// Initialises MPI (funnelled threads) and finalizes it at the end of its scope; at most one per process. Before that it
-/// gives the process the defaults that make a plain `mpirun -n 64` behave, each only where the user has not set it:
+/// Initialises MPI (funnelled threads) and finalizes it at the end of its scope; at most one per process. Before that
+/// it gives the process the defaults that make a plain `mpirun -n 64` behave, each only where the user has not set it:
 /// yielding waits when there are more ranks on the node than cores (without it every collective spins away the time
 /// slice of the rank it waits for), a collective-file component other than the one that is reported to corrupt files,
 /// and one BLAS and OpenMP thread per rank.
