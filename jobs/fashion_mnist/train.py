@@ -3,7 +3,7 @@
 
     /usr/bin/python3 jobs/fashion_mnist/train.py [--epochs 4] [--seed 1] [--output FILE.onnx]
 
-Needs the Debian packages of jobs/packages-training.txt and about ten minutes on one core. The result is committed
+Needs the Debian packages of jobs/packages-training.txt and a quarter of an hour on one core. The result is committed
 (fashion_mnist.onnx), so nobody has to run this to use the project; README.md in this folder says how it was made.
 The file is written only if it reaches the target accuracy and if its initialisers give the trained network's logits.
 """
@@ -185,7 +185,7 @@ def main():
     options = parser.parse_args()
 
     torch.manual_seed(options.seed)
-    torch.set_num_threads(1)  # same sums on every machine of the same kind
+    torch.set_num_threads(1)  # one order of summation
     test = load(options.data, "t10k")
     network = build_network()
     train(network, *load(options.data, "train"), test, options)
