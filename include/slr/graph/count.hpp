@@ -7,9 +7,9 @@
 
 namespace slr::graph {
 
-/// The dimensions of every value for a batch of one image: free dimensions of the inputs are set to 1 where they are the
-/// first, otherwise the model is refused. Values that cannot be inferred (after an unknown operator) are absent. Local.
-/// \throws Error{bad_data} naming the node whose inputs contradict each other.
+/// The dimensions of every value for a batch of one image: free dimensions of the inputs are set to 1 where they are
+/// the first, otherwise the model is refused. Values that cannot be inferred (after an unknown operator) are absent.
+/// Local. \throws Error{bad_data} naming the node whose inputs contradict each other.
 [[nodiscard]] std::map<std::string, Dims> infer_shapes(const Model& model, std::int64_t batch = 1);
 
 struct Counts {

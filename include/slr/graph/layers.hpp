@@ -13,34 +13,34 @@ enum class LayerKind { convolution, fully_connected };
 enum class ActivationKind { identity, relu, leaky_relu, clip, sigmoid, tanh };
 struct Activation {
   ActivationKind kind = ActivationKind::identity;
-  double alpha = 0;             ///< leaky_relu: slope below zero
-  double low = 0, high = 0;     ///< clip: bounds (infinite where the network has none)
+  double alpha = 0;         ///< leaky_relu: slope below zero
+  double low = 0, high = 0; ///< clip: bounds (infinite where the network has none)
 };
 
 /// Geometry of a two-dimensional convolution; all ones and zeros for a fully connected layer.
 struct Window {
   std::array<std::int64_t, 2> kernel{1, 1}, strides{1, 1}, dilations{1, 1};
   std::array<std::int64_t, 4> pads{0, 0, 0, 0}; ///< top, left, bottom, right, as ONNX orders them
-  std::string auto_pad = "NOTSET"; ///< NOTSET | SAME_UPPER | SAME_LOWER | VALID; pads hold for NOTSET
+  std::string auto_pad = "NOTSET";              ///< NOTSET | SAME_UPPER | SAME_LOWER | VALID; pads hold for NOTSET
 };
 
 /// One linear node with weights in an initializer, and what surrounds it.
 ///
-/// The weight matrix W is rows() x cols(), row-major: output channels x (input channels per group * kh * kw), channel-major
-/// as ONNX stores convolutions; transposed on the way where a Gemm or MatMul stores it the other way round. With
-/// `groups` > 1 it is `groups` independent problems of rows()/groups rows each.
+/// The weight matrix W is rows() x cols(), row-major: output channels x (input channels per group * kh * kw),
+/// channel-major as ONNX stores convolutions; transposed on the way where a Gemm or MatMul stores it the other way
+/// round. With `groups` > 1 it is `groups` independent problems of rows()/groups rows each.
 struct Layer {
-  std::string name;        ///< of the node (ONNX), else of the weight
-  std::size_t node = 0;    ///< index into Model::nodes
+  std::string name;     ///< of the node (ONNX), else of the weight
+  std::size_t node = 0; ///< index into Model::nodes
   LayerKind kind = LayerKind::convolution;
   std::int64_t rows = 0;   ///< output channels
   std::int64_t cols = 0;   ///< input channels per group * kernel area
   std::int64_t groups = 1; ///< of a grouped convolution
   Window window;
-  std::string input;       ///< value that the node reads
-  std::string linear;      ///< value that the node writes (before the activation)
-  std::string output;      ///< value after the activation; equal to `linear` when the activation is the identity
-  std::string weight;      ///< initializer
+  std::string input;  ///< value that the node reads
+  std::string linear; ///< value that the node writes (before the activation)
+  std::string output; ///< value after the activation; equal to `linear` when the activation is the identity
+  std::string weight; ///< initializer
   Activation activation;
   std::vector<float> bias; ///< rows() elements, zeros where the node has none
 
@@ -50,8 +50,8 @@ struct Layer {
 
 /// Conv (1-d and 3-d ones are left alone), Gemm and MatMul nodes whose weight is a float32 initializer, in topological
 /// order. The activation is that of the single consumer of the node's output (Relu, LeakyRelu, Clip, Sigmoid, Tanh);
-/// the identity when the value goes to several nodes or to the graph's output. A MatMul followed by an Add of a constant
-/// of rows() elements counts as one layer with that bias (`linear` is then the Add's output). Local.
+/// the identity when the value goes to several nodes or to the graph's output. A MatMul followed by an Add of a
+/// constant of rows() elements counts as one layer with that bias (`linear` is then the Add's output). Local.
 [[nodiscard]] std::vector<Layer> find_layers(const Model& model);
 
 /// The layer's W, rows x cols, row-major. Local.

@@ -52,11 +52,12 @@ struct Tensor {
   Dims dims;
   Buffer data;
 
+  /// \throws Error{bug} if there are not as many values as the dimensions say (likewise for integers).
   [[nodiscard]] static Tensor of_floats(Dims dims, std::span<const float> values);
   [[nodiscard]] static Tensor of_int64s(Dims dims, std::span<const std::int64_t> values);
   [[nodiscard]] std::int64_t size() const { return element_count(dims); }
-  [[nodiscard]] std::span<const float> floats() const;          ///< \throws Error{bad_data} if not float32
-  [[nodiscard]] std::vector<std::int64_t> int64s() const;       ///< of int32 or int64; \throws Error{bad_data}
+  [[nodiscard]] std::span<const float> floats() const;    ///< \throws Error{bad_data} if not float32
+  [[nodiscard]] std::vector<std::int64_t> int64s() const; ///< of int32 or int64; \throws Error{bad_data}
 };
 
 using Attribute = std::variant<std::int64_t, float, std::string, std::vector<std::int64_t>, std::vector<float>,
@@ -70,7 +71,9 @@ struct Node {
   std::vector<std::string> inputs;
   std::vector<std::string> outputs;
   std::map<std::string, Attribute> attributes;
+  bool is_named = true; ///< false where `name` was made up, because the file has none
 
+  /// The attribute, or `otherwise` where the node has none. \throws Error{bad_data} if it is of another kind.
   [[nodiscard]] std::int64_t int_or(const std::string& key, std::int64_t otherwise) const;
   [[nodiscard]] float float_or(const std::string& key, float otherwise) const;
   [[nodiscard]] std::string string_or(const std::string& key, const std::string& otherwise) const;
@@ -83,12 +86,13 @@ struct Value {
   ElementType type = ElementType::undefined;
   Dims dims;
   std::vector<std::string> dim_names; ///< parallel to dims, empty where the dimension is a number
+  bool has_shape = true;              ///< false where the file says nothing about the dimensions
 };
 
 /// A network. Nodes are in topological order; every input of a node is a graph input, an initializer or an output of an
 /// earlier node; names of values are unique. `read_model` establishes this, the rewriting functions keep it.
 struct Model {
-  std::int64_t ir_version = 0;
+  std::int64_t ir_version = 0;                ///< 4 or more: older files are lifted to 4 when they are read
   std::map<std::string, std::int64_t> opsets; ///< by domain; "" is ONNX's own
   std::string producer;
   std::string name;

@@ -4,47 +4,67 @@
 #include "slr/graph/layers.hpp"
 #include "slr/graph/model.hpp"
 
+#include <span>
+
 namespace slr::graph {
 
-/// The same function with fewer nodes: constant subexpressions are evaluated where they are cheap to (Constant, Identity,
-/// Shape-like chains of static shape), Dropout and Identity disappear, and a BatchNormalization that is the only reader
-/// of a Conv, Gemm or MatMul layer's output moves into that layer's weights and bias (in double, rounded once); dead
-/// nodes and initializers are removed. Local.
+/// The same function with fewer nodes: constant subexpressions are evaluated where they are cheap to (Constant,
+/// Identity, Shape-like chains of static shape), Dropout and Identity disappear, and a BatchNormalization that is the
+/// only reader of a Conv, Gemm or MatMul layer's output moves into that layer's weights and bias (in double, rounded
+/// once); dead nodes and initializers are removed. Local.
 [[nodiscard]] Model fold(const Model& model);
 
 /// What takes the place of W x + b: with S the kept groups of input columns and R the rest, both in increasing order,
 ///   y = B x_S + U (V x_R) + b.
 /// A group is one input channel (window_area() neighbouring columns of W). Row-major.
 struct CompressedLayer {
-  std::vector<std::int64_t> kept_groups; ///< S, increasing, input channels (within the convolution's group: groups == 1)
-  std::int64_t rank = 0;                 ///< r >= 0
-  std::vector<float> U;                  ///< rows x r
-  std::vector<float> V;                  ///< r x |R| columns
-  std::vector<float> B;                  ///< rows x |S| columns
-  std::vector<float> bias;               ///< rows
+  std::vector<std::int64_t>
+      kept_groups;         ///< S, increasing, input channels (within the convolution's group: groups == 1)
+  std::int64_t rank = 0;   ///< r >= 0
+  std::vector<float> U;    ///< rows x r
+  std::vector<float> V;    ///< r x |R| columns
+  std::vector<float> B;    ///< rows x |S| columns
+  std::vector<float> bias; ///< rows
 };
 
-/// How a compressed layer is written into the graph; the one with the fewest numbers is chosen, and among equals the one
-/// with the fewest MACs.
+/// How a compressed layer is written into the graph; the one with the fewest numbers is chosen, and among equals the
+/// one with the fewest MACs.
 enum class Form {
-  dense,         ///< one node of the original shape (U V and B merged)
-  low_rank,      ///< S empty: V (the kernel), then U (1x1)
-  kept,          ///< r = 0: Gather of the kept channels, one node
-  mixed,         ///< Gather orders the channels, Split, B on the kept ones, V then U on the rest, Add
-  bias_only,     ///< r = 0 and S empty: nothing of the input is read
+  dense,     ///< one node of the original shape (U V and B merged)
+  low_rank,  ///< S empty: V (the kernel), then U (1x1)
+  kept,      ///< r = 0: Gather of the kept channels, one node
+  mixed,     ///< Gather orders the channels, Split, B on the kept ones, V then U on the rest, Add
+  bias_only, ///< r = 0 and S empty: one channel times zero gives the shape, to which the bias is added
 };
 struct FormCost {
   Form form = Form::dense;
-  std::int64_t parameters = 0; ///< elements of floating initializers and of gather indices
+  std::int64_t parameters = 0; ///< elements of floating initializers (the bias too) and of gather indices
   std::int64_t macs = 0;       ///< products for one output position (multiply by the positions for one image)
 };
-/// The cheapest form of a layer with that rank and that many kept groups. Local, a pure function.
+/// The cheapest form of a layer with that rank and these kept groups. `mixed` needs no Gather, and thus no indices,
+/// where the kept channels are the first or the last ones. Equal to what `count` says of the rewritten model. Local, a
+/// pure function. \throws Error{bug} unless the groups are increasing channels of the layer and the rank is not
+/// negative. \pre layer.groups == 1
+[[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::span<const std::int64_t> kept_groups);
+/// The same where only their number is known: kept channels in general position, which is an upper bound. Local.
 [[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_groups);
 
 /// Writes the compressed layer in its cheapest form in place of the layer's node; values named `layer.input` and
-/// `layer.linear` keep their names and meaning, new nodes are called `<layer>/lowrank_v`, `/lowrank_u`, `/kept`, `/order`,
-/// `/split`, `/add`. Returns the form. Indices of nodes change: find layers anew (by name) afterwards. Local.
-/// \pre layer.groups == 1
+/// `layer.linear` keep their names and meaning. Returns the form. Indices of nodes change, but not the names of other
+/// layers: a list from `find_layers` made before stays good for further calls. Dead nodes and initializers are removed.
+///
+/// The new nodes, their initializers (NODE.weight, NODE.bias; rows x columns as in CompressedLayer, except that MatMul
+/// stores the transpose) and the values they make are called, with <layer> = layer.name:
+///   dense      <layer>                                       the whole W and the bias
+///   low_rank   <layer>/lowrank_v, <layer>/lowrank_u          the bias on u
+///   kept       <layer>/order (.indices), <layer>/kept        the bias on kept
+///   mixed      <layer>/order (.indices; not if the kept channels are first or last), <layer>/split (.sizes from
+///   operator
+///              set 13 on), <layer>/kept, <layer>/lowrank_v, <layer>/lowrank_u, <layer>/add      the bias on kept
+///   bias_only  <layer>/order (.indices; not for one channel), <layer>/zero, <layer>/add (.bias)
+/// A bias behind a MatMul is an Add called NODE/bias; V behind a Gemm is a MatMul before operator set 11, where Gemm
+/// must have a bias. Local. \throws Error{bug} if the factors' sizes contradict the layer or the layer is not in the
+/// model. \pre layer.groups == 1
 Form replace_layer(Model& model, const Layer& layer, const CompressedLayer& compressed);
 
 /// Removes nodes whose outputs nobody reads and initializers that no node reads. Local.

@@ -1,0 +1,28 @@
+#pragma once
+/// \file
+/// How long one image takes.
+#include "slr/graph/model.hpp"
+
+namespace slr::infer {
+
+struct LatencyOptions {
+  int warm_up = 3;  ///< runs that do not count
+  int repeats = 20; ///< runs that count
+  int threads = 1;
+};
+
+/// Wall-clock times of one image from the model's inputs to its outputs.
+struct Latency {
+  double median_seconds = 0;
+  double minimum_seconds = 0;
+  double maximum_seconds = 0;
+  int repeats = 0;
+  int threads = 1;
+};
+
+/// Runs the model at batch 1 on fixed pseudo-random inputs. Local; meaningful only if nothing else uses the cores.
+/// \pre options.repeats >= 1
+/// \throws Error{bad_data} if the model cannot be run or an input has a free dimension besides the batch.
+[[nodiscard]] Latency measure_latency(const graph::Model& model, const LatencyOptions& options = {});
+
+} // namespace slr::infer

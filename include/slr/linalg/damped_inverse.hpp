@@ -1,0 +1,91 @@
+#pragma once
+/// \file
+/// (C + delta I)^-1 for a Gram matrix C: by Cholesky factors, or implicitly when there are fewer samples than columns.
+#include "slr/dist/dist_matrix.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace slr {
+
+/// What the factorisation found; the same on every rank.
+struct CholeskyReport {
+  std::int64_t numerical_rank = 0;      ///< columns that the factor covers
+  std::vector<std::int64_t> dead;       ///< columns of (nearly) no variance, ascending
+  std::vector<std::int64_t> dependent;  ///< left out: combinations of the columns that were kept, ascending
+  double delta = 0;                     ///< the damping in the factor (more than asked for only beyond fallback_columns)
+  bool used_fallback = false;
+};
+
+struct CholeskyOptions {
+  double dead_tolerance = 1e-12;           ///< C_jj up to this times the largest diagonal entry
+  std::int64_t one_rank_columns = 1792;    ///< up to this everything runs on rank 0
+  std::int64_t fallback_columns = 8192;    ///< up to this the rank-revealing fallback runs, on rank 0
+};
+
+/// C + delta I = L L^T, with a rank-revealing fallback.
+///
+/// If the plain factorisation fails, or a pivot L_jj^2 is below max(k, 10) 8 eps (C_jj + delta), columns are found that
+/// the others determine: dead ones (only when delta is too small to carry them) and those that a pivoted Cholesky
+/// factorisation of the correlation matrix leaves (largest pivot first, ties to the smaller index). Their rows and
+/// columns are replaced by those of the identity, and the solves return zeros there: the least squares solution that
+/// uses the independent columns only. Matrices beyond `fallback_columns`, which one rank should not hold, get ten times
+/// more damping instead (at least 1e-10 of the mean diagonal) until they factor.
+///
+/// Up to `one_rank_columns` the factor, the report and every solve have the same bits for every number of ranks, given
+/// the same C; beyond that they agree to rounding times the condition number.
+class CholeskyFactor {
+public:
+  /// Collective over C's communicator. C is k x k on any grid, both triangles, and is consumed. k^3/3 flops.
+  /// @pre delta >= 0. \throws Error{numerical} if C is not finite or has no usable column; `context` names the layer.
+  CholeskyFactor(DistMatrix<double> c, double delta, std::string_view context = {}, const CholeskyOptions& options = {});
+  ~CholeskyFactor();
+  CholeskyFactor(CholeskyFactor&&) noexcept;
+  CholeskyFactor& operator=(CholeskyFactor&&) noexcept;
+
+  [[nodiscard]] const CholeskyReport& report() const; ///< Local.
+
+  /// B := B (C + delta I)^-1, B m x k on any grid of the communicator. Collective. 2 m k^2 flops.
+  void solve(DistMatrix<double>& b) const;
+  /// B := B L^-T, the coordinates in which the metric of C is the plain one: ||B||_C = ||B L||. Collective.
+  void solve_upper(DistMatrix<double>& b) const;
+  /// B := B L^-1, the way back. Collective.
+  void solve_lower(DistMatrix<double>& b) const;
+
+private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// (C + delta I)^-1 = (I - Xc (N delta I + Xc^T Xc)^-1 Xc^T) / delta with Xc the centred samples: no k x k matrix exists.
+/// For N < k. The N x N kernel is factored on the most square grid. Results agree to rounding for different numbers of
+/// ranks; they are not bitwise equal.
+class ImplicitInverse {
+public:
+  /// Collective. `local` (k floats per sample, contiguous, this rank's share; rank order is sample order) is not copied
+  /// and must outlive the object; `means` has k entries (zeros: not centred). 2 k N^2 / P flops, memory N^2/P doubles
+  /// and two panels of `panel_bytes`.
+  /// @pre delta > 0. \throws Error{numerical} if the kernel cannot be factored.
+  ImplicitInverse(const Communicator& comm, std::span<const float> local, std::vector<double> means, double delta,
+                  std::string_view context = {}, std::int64_t panel_bytes = std::int64_t(128) << 20);
+  ~ImplicitInverse();
+  ImplicitInverse(ImplicitInverse&&) noexcept;
+  ImplicitInverse& operator=(ImplicitInverse&&) noexcept;
+
+  [[nodiscard]] std::int64_t samples() const; ///< N. Local.
+
+  /// B := B (C + delta I)^-1, B m x k on the 1 x P grid of all ranks, in row panels. Collective. 4 m k N / P flops.
+  void solve(DistMatrix<double>& b) const;
+  /// The diagonal of (C + delta I)^-1, k values on every rank (scores of columns). Collective. k N^2 / P flops.
+  [[nodiscard]] std::vector<double> diagonal() const;
+
+private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+} // namespace slr

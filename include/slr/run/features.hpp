@@ -1,0 +1,62 @@
+#pragma once
+/// \file
+/// Feature maps: captured from the original network into shards, followed through the compressed one in memory.
+#include "slr/infer/capture.hpp"
+#include "slr/infer/executor.hpp"
+#include "slr/layer/exact_products.hpp"
+#include "slr/layer/problem.hpp"
+#include "slr/run/network.hpp"
+#include "slr/run/progress.hpp"
+#include "slr/store/feature_set.hpp"
+
+namespace slr::run {
+
+/// What an image is used for, by its global number: i mod 10 = 0 report only, = 1 selection, the rest fit.
+enum class Role { fit, selection, report };
+[[nodiscard]] constexpr Role role_of_image(std::int64_t image) {
+  return image % 10 == 0 ? Role::report : image % 10 == 1 ? Role::selection : Role::fit;
+}
+
+/// Runs the original network over the calibration images and writes one shard per rank with X0 and Y of the layers at
+/// the sampled positions. Collective; nothing is there under its final name unless all ranks succeeded.
+void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
+                      const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
+                      const std::filesystem::path& folder, Progress& progress);
+
+/// The scalar function of a layer as the solver takes it. Local.
+[[nodiscard]] slr::Activation solver_activation(const graph::Activation& activation);
+
+/// Follows this rank's calibration images through a network whose layers are replaced one after the other: keeps, per
+/// image, the values that the rest of the network still needs (the frontier), and runs only what lies between two
+/// frontiers. Memory: the frontier of this rank's images.
+class Frontier {
+public:
+  Frontier(const Network& network, const ImageFeed& feed, Share share);
+  /// Input patches of the layer at its sampled positions in the network as it is now, samples x cols row-major, in the
+  /// order of images and positions; everything before the layer's node must be final. Local.
+  [[nodiscard]] std::vector<float> inputs_of(const graph::Model& model, const std::string& layer,
+                                             const infer::Sampling& sampling);
+
+private:
+  Share share_;
+  std::vector<std::map<std::string, infer::Array>> batches_;
+  std::vector<std::vector<std::int64_t>> images_; ///< global numbers, per batch
+};
+
+/// Writes this rank's shard with the inputs that a layer is fitted on (rows in the order of images and positions).
+/// Local.
+void write_inputs(const Communicator& comm, const Network& network, const graph::Layer& layer,
+                  const store::FeatureSet& features, Share share, const std::vector<float>& rows,
+                  const std::filesystem::path& folder);
+
+/// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: X0). The inputs are rounded
+/// (`scale`). Collective.
+struct PreparedProblem {
+  LayerProblem problem;
+  InputScale scale;
+};
+[[nodiscard]] PreparedProblem prepare_problem(const Communicator& comm, const Network& network,
+                                              const graph::Layer& layer, const store::FeatureSet& features, Share share,
+                                              const std::vector<float>& inputs);
+
+} // namespace slr::run

@@ -1,0 +1,22 @@
+#pragma once
+/// \file
+/// Text that is safe to show and to store: JSON files, and names that come from input files.
+#include <cstddef>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+namespace slr::run {
+
+/// The text on one line of at most `limit` bytes (at least 4): control characters (line ends, terminal escapes) become
+/// '?', bytes that are not UTF-8 too, and a longer text ends in "...". Local.
+[[nodiscard]] std::string printable(std::string_view text, std::size_t limit = 2000);
+[[nodiscard]] bool is_utf8(std::string_view text);
+
+/// Indented JSON with a line end, the same bytes for the same value. Numbers round-trip. Local.
+[[nodiscard]] std::string json_text(const nlohmann::json& value);
+/// The file as JSON. Local. \throws Error{io} if it cannot be read, Error{bad_data} if it is no JSON or above 64 MB.
+[[nodiscard]] nlohmann::json read_json(const std::filesystem::path& file);
+
+} // namespace slr::run

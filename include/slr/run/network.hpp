@@ -1,0 +1,71 @@
+#pragma once
+/// \file
+/// The network of a job and its images.
+#include "slr/graph/layers.hpp"
+#include "slr/graph/model.hpp"
+#include "slr/infer/array.hpp"
+#include "slr/infer/preprocess.hpp"
+#include "slr/mpi/communicator.hpp"
+#include "slr/run/configuration.hpp"
+#include "slr/store/image_source.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace slr::run {
+
+/// A network after folding, and what of it can be compressed.
+struct Network {
+  graph::Model model; ///< BatchNorm folded, dead parts removed
+  std::string sha256; ///< of the file
+  std::string input;  ///< the only input
+  std::string logits; ///< what accuracy is judged by
+  infer::InputShape input_shape;
+  std::vector<graph::Layer> layers; ///< every linear layer, in topological order
+};
+
+/// Reads the file on the root and parses the bytes on every rank. Collective.
+/// \throws Error{io}, Error{bad_data} as graph::read_model; the same on every rank.
+[[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);
+
+/// For every layer of the network, why it stays dense whatever its budget: "kept" (budget.keep), "depthwise",
+/// "grouped"; empty for those that can be compressed. Local.
+/// \throws Error{configuration} if a pattern of budget.keep or a name of budget.layers matches no layer, naming the
+/// nearest one.
+[[nodiscard]] std::vector<std::string> dense_reasons(const Network& network, const Configuration& config);
+
+/// Consecutive items of a list dealt to the ranks in whole blocks of 8, so that what is computed for a block of images
+/// does not depend on the number of ranks.
+struct Share {
+  std::int64_t first = 0, count = 0;
+};
+inline constexpr std::int64_t images_per_block = 8;
+/// Local. The shares of all ranks follow each other and cover all items.
+[[nodiscard]] Share share_of_rank(const Communicator& comm, std::int64_t items);
+
+/// Images of the configuration as inputs of the network.
+class ImageFeed {
+public:
+  /// Opens the source on this rank. Local. \throws as store::open_images and infer::preprocess.
+  ImageFeed(const store::ImageSource& source, const Preprocess& preprocess, const Network& network);
+  [[nodiscard]] std::int64_t size() const { return reader_->size(); }
+  [[nodiscard]] bool has_labels() const { return reader_->has_labels(); }
+  /// Images [first, first + count) ready for the network. Local.
+  struct Batch {
+    infer::Array input;
+    std::vector<std::int32_t> labels;
+  };
+  [[nodiscard]] Batch read(std::int64_t first, std::int64_t count) const;
+
+private:
+  std::unique_ptr<store::ImageReader> reader_;
+  infer::Preprocess preprocess_;
+  infer::InputShape shape_;
+};
+
+/// The configuration's source as the store takes it. Local.
+[[nodiscard]] store::ImageSource image_source(const ImageSource& source);
+
+} // namespace slr::run

@@ -1,0 +1,60 @@
+#pragma once
+/// \file
+/// report.json, factors.h5 and manifest.json: what a job leaves behind beside the network.
+#include "slr/run/evaluate.hpp"
+#include "slr/run/output_folder.hpp"
+#include "slr/run/sweep.hpp"
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace slr::run {
+
+/// Seconds per stage, in the order of the stages.
+class StageClock {
+public:
+  /// Runs the stage and adds its wall-clock time.
+  template <class Work>
+  auto measure(const std::string& stage, Work&& work) {
+    const Running running(*this, stage);
+    return std::forward<Work>(work)();
+  }
+  [[nodiscard]] nlohmann::ordered_json json() const;
+  [[nodiscard]] double total_seconds() const;
+
+private:
+  struct Running {
+    Running(StageClock& clock, std::string stage);
+    ~Running();
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    StageClock& clock_;
+    std::string stage_;
+    double start_;
+  };
+  std::vector<std::pair<std::string, double>> stages_;
+};
+
+/// The whole of report.json. Collective (the peak memory is the largest of all ranks).
+[[nodiscard]] nlohmann::ordered_json make_report(const Communicator& comm, const Network& network,
+                                                 const SweepResult& result, const Accuracy& accuracy,
+                                                 const std::string& accuracy_on, const StageClock& clock,
+                                                 const std::optional<std::int64_t>& parameter_limit);
+
+/// factors.h5 with every compressed layer's factors and certificate. Local, on one rank.
+void write_factors(const SweepResult& result, const Network& network, const std::string& config_hash,
+                   const std::filesystem::path& file);
+
+/// The whole of manifest.json: resolved configuration, hashes of inputs, shards and outputs, versions of the libraries
+/// that really ran, BLAS core type, ranks and seed. Local, on one rank; reads every file once.
+[[nodiscard]] nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config,
+                                                   const OutputFiles& files);
+
+/// SHA-256 of the files of a job that a repetition must give again. Local.
+[[nodiscard]] std::map<std::string, std::string> output_hashes(const OutputFiles& files);
+/// SHA-256 of everything that a configuration reads, by path: model, image files, label and list files. Local.
+[[nodiscard]] std::map<std::string, std::string> input_hashes(const Configuration& config);
+
+} // namespace slr::run

@@ -1,0 +1,6 @@
+#include "slr/run/job.hpp"
+#include "slr/run/program.hpp"
+
+int main(int argc, char** argv) {
+  return slr::run::run_program(argc, argv, {"slr_compress", MPI_COMM_WORLD}, slr::run::parse_compress, slr::run::run_compress);
+}

@@ -1,0 +1,164 @@
+#include "slr/infer/executor.hpp"
+
+#include "builder.hpp"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <new>
+
+namespace slr::infer {
+
+namespace {
+
+/// The number of OpenMP threads while it lives: oneDNN asks for it when it prepares and when it runs.
+class ThreadCount {
+public:
+  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) { omp_set_num_threads(threads); }
+  ~ThreadCount() { omp_set_num_threads(before_); }
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+private:
+  int before_;
+};
+
+/// Working memory that grows and never shrinks.
+class Workspace {
+public:
+  std::byte* at_least(std::size_t bytes) {
+    if (bytes <= bytes_) return memory_.get();
+    memory_.reset();
+    bytes_ = 0;
+    auto* fresh = static_cast<std::byte*>(::operator new(bytes, alignment, std::nothrow));
+    if (fresh == nullptr)
+      throw Error(ExitCode::bad_data, "the activations of one block of images need " + std::to_string(bytes) +
+                                          " bytes, more than there is memory");
+    memory_.reset(fresh);
+    bytes_ = bytes;
+    return fresh;
+  }
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+private:
+  static constexpr std::align_val_t alignment{4096};
+  struct Free {
+    void operator()(std::byte* memory) const { ::operator delete(memory, alignment); }
+  };
+  std::unique_ptr<std::byte, Free> memory_;
+  std::size_t bytes_ = 0;
+};
+
+std::string words(const Dims& dims) {
+  std::string text;
+  for (const std::int64_t d : dims) text += (text.empty() ? "" : " x ") + std::to_string(d);
+  return text;
+}
+
+/// The images of the feeds, which must agree. \throws Error{bad_data}
+std::int64_t checked_images(const graph::Model& model, const std::map<std::string, ArrayView>& feeds) {
+  if (feeds.empty()) throw Error(ExitCode::bad_data, "a network cannot be run without input");
+  const std::int64_t images = feeds.begin()->second.images();
+  for (const auto& [name, array] : feeds) {
+    if (array.dims.empty() || array.images() != images)
+      throw Error(ExitCode::bad_data, "the value '" + name + "' has another number of images than the other inputs");
+    if (graph::element_count(array.dims) != static_cast<std::int64_t>(array.data.size()))
+      throw Error(ExitCode::bad_data, "the value '" + name + "' has " + std::to_string(array.data.size()) +
+                                          " numbers but dimensions " + words(array.dims));
+    const auto declared = std::find_if(model.inputs.begin(), model.inputs.end(),
+                                       [&name = name](const graph::Value& v) { return v.name == name; });
+    if (declared == model.inputs.end() || declared->dims.empty()) continue;
+    bool fits = declared->dims.size() == array.dims.size();
+    for (std::size_t d = 1; fits && d < array.dims.size(); ++d)
+      fits = declared->dims[d] < 0 || declared->dims[d] == array.dims[d];
+    if (!fits)
+      throw Error(ExitCode::bad_data, "the network's input '" + name + "' is " + words(declared->dims) +
+                                          " (-1: free), but images of " + words(array.dims) + " were given");
+  }
+  return images;
+}
+
+/// Names and image dimensions, each with its length, so that no two different requests have the same key.
+std::string plan_key(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches) {
+  std::string key;
+  for (const auto& [name, array] : feeds) {
+    key += std::to_string(name.size()) + ":" + name;
+    for (std::size_t d = 1; d < array.dims.size(); ++d) key += "," + std::to_string(array.dims[d]);
+    key += ";";
+  }
+  key += "->";
+  for (const std::string& name : fetches) key += std::to_string(name.size()) + ":" + name + ";";
+  return key;
+}
+
+} // namespace
+
+struct Executor::State {
+  graph::Model model;
+  ExecutorOptions options;
+  Preparations prepared;
+  Workspace workspace;
+  std::map<std::string, std::unique_ptr<Plan>> plans;
+
+  Plan& plan_for(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches) {
+    std::unique_ptr<Plan>& plan = plans[plan_key(feeds, fetches)];
+    if (plan) return *plan;
+    Builder builder(model, prepared, options.block, fetches);
+    std::size_t index = 0;
+    for (const auto& [name, array] : feeds) builder.feed(index++, name, array.dims);
+    plan = builder.build();
+    return *plan;
+  }
+};
+
+Executor::Executor(graph::Model model, ExecutorOptions options) : state_(std::make_unique<State>()) {
+  require(options.block >= 1 && options.threads >= 1, "an executor needs at least one image per block and one thread");
+  state_->model = std::move(model);
+  state_->options = options;
+}
+Executor::~Executor() = default;
+Executor::Executor(Executor&&) noexcept = default;
+Executor& Executor::operator=(Executor&&) noexcept = default;
+
+std::map<std::string, Array> Executor::run(const std::map<std::string, ArrayView>& feeds,
+                                           const std::vector<std::string>& fetches) {
+  const std::int64_t images = checked_images(state_->model, feeds);
+  std::vector<std::string> names = fetches;
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+
+  const ThreadCount threads(state_->options.threads);
+  Plan& plan = state_->plan_for(feeds, names);
+  std::vector<ArrayView> sources;
+  for (const auto& [name, array] : feeds) sources.push_back(array);
+  std::vector<Array> results(names.size());
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    results[i].dims = plan.result_dims[i];
+    results[i].dims[0] = images;
+    results[i].data.resize(static_cast<std::size_t>(graph::element_count(results[i].dims)));
+  }
+  std::byte* workspace = state_->workspace.at_least(plan.workspace_bytes());
+  const std::int64_t block = state_->options.block;
+  for (std::int64_t first = 0; first < images; first += block)
+    plan.run({workspace, sources, results, first, std::min(block, images - first)});
+
+  std::map<std::string, Array> named;
+  for (std::size_t i = 0; i < names.size(); ++i) named.emplace(names[i], std::move(results[i]));
+  return named;
+}
+
+Array Executor::run_one(const std::string& feed, const ArrayView& images, const std::string& fetch) {
+  return std::move(run({{feed, images}}, {fetch}).begin()->second);
+}
+
+const graph::Model& Executor::model() const {
+  return state_->model;
+}
+std::size_t Executor::workspace_bytes() const {
+  return state_->workspace.bytes();
+}
+std::size_t Executor::reordered_weight_bytes() const {
+  return state_->prepared.weights.bytes();
+}
+
+} // namespace slr::infer

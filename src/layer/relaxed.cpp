@@ -1,0 +1,282 @@
+#include "slr/layer/relaxed.hpp"
+
+#include "slr/linalg/blas.hpp"
+#include "slr/mpi/exact_sum.hpp"
+#include "slr/prox/thresholding.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace slr {
+namespace {
+
+/// <X, Y>, summed column by column and exactly over columns: the same bits for every number of ranks. Collective.
+double inner_product(const DistMatrix<double>& x, const DistMatrix<double>& y) {
+  ExactSum sum;
+  for (LocalCol j(0); j.value() < x.local_cols(); ++j) {
+    double column = 0;
+    for (LocalRow i(0); i.value() < x.local_rows(); ++i) column += x.at(i, j) * y.at(i, j);
+    sum.add(column);
+  }
+  return allreduce_exact(x.comm(), std::span<const ExactSum>(&sum, 1))[0];
+}
+
+/// x += factor * y, local parts.
+void add(DistMatrix<double>& x, double factor, const DistMatrix<double>& y) {
+  for (std::size_t i = 0; i < x.local().size(); ++i) x.local()[i] += factor * y.local()[i];
+}
+
+} // namespace
+
+RelaxedSolver::RelaxedSolver(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                             const LayerStatistics& statistics, const RelaxedOptions& options)
+    : comm_(comm), problem_(problem), statistics_(statistics), options_(options),
+      svd_(comm, {.engine = options.engine}), splitting_(comm, problem, scale, statistics, options.rho),
+      cross_(splitting_.cross()), bias_(problem.bias) {
+  const auto zero = [&] {
+    return make_block_columns(statistics.gram.grid(), problem.rows, problem.cols, problem.group_columns);
+  };
+  a_ = {zero(), zero()};
+  b_ = {zero(), zero()};
+  // a_max / N = ||P||_2 and b_max / N = max ||P_g||_F for the target Z = W0 X0 + b0, with which the splitting starts.
+  const auto leading = svd_.truncate(cross_.p, 1, "layer " + problem.name);
+  low_rank_unit_ = leading.sigma.empty() ? 0.0 : leading.sigma.front();
+  double largest = 0;
+  for (const double g : group_norms(cross_.p.local(), problem.rows, problem.group_columns))
+    largest = std::max(largest, g);
+  group_unit_ = comm.allreduce_value(largest, Reduction::max);
+}
+
+std::vector<double> RelaxedSolver::weights() const {
+  auto sum = a_.now.clone();
+  add(sum, 1, b_.now);
+  return gather_everywhere(sum);
+}
+
+void RelaxedSolver::start_from(const RelaxedPoint& point) {
+  a_ = {point.a.clone(), point.a.clone()};
+  b_ = {point.b.clone(), point.b.clone()};
+  bias_ = point.bias;
+  cross_ = splitting_.advance(weights(), bias_);
+}
+
+RelaxedSolver::Step RelaxedSolver::gradient_step(Block& block, const Block& other) const {
+  // Y = X + beta (X - X_before), with Nesterov's sequence t for beta
+  const double next = 0.5 * (1 + std::sqrt(1 + 4 * block.momentum * block.momentum));
+  const double beta = (block.momentum - 1) / next;
+  block.momentum = next;
+  auto point = block.now.clone();
+  add(point, beta, block.now);
+  add(point, -beta, block.before);
+  // G = (Y + other) C - P
+  auto sum = point.clone();
+  add(sum, 1, other.now);
+  auto gradient = times_gram(gather_everywhere(sum), problem_.rows, statistics_, problem_.group_columns);
+  add(gradient, -1, cross_.p);
+  auto start = point.clone();
+  add(start, -1 / statistics_.largest_eigenvalue, gradient);
+  return {std::move(point), std::move(start)};
+}
+
+void RelaxedSolver::accept(Block& block, const DistMatrix<double>& point, DistMatrix<double> next) {
+  // Restart the momentum when the step turns against the direction of travel (O'Donoghue and Candes' gradient scheme).
+  auto step = point.clone();
+  add(step, -1, next);
+  auto travel = next.clone();
+  add(travel, -1, block.now);
+  if (inner_product(step, travel) > 0) block.momentum = 1;
+  block.before = std::move(block.now);
+  block.now = std::move(next);
+}
+
+void RelaxedSolver::step_low_rank() {
+  auto [point, start] = gradient_step(a_, b_);
+  const double tau = lambda_low_rank_ / (options_.rho * statistics_.largest_eigenvalue);
+  // A = SVT(Y - G / L, lambda_1 / (N rho L)) = U diag(sigma - tau) V^T
+  auto factors = svd_.threshold(start, tau, "layer " + problem_.name);
+  numerical_rank_ = factors.numerical_rank;
+  sigma_ = factors.sigma;
+  u_ = std::move(factors.u);
+  vt_ = std::move(factors.vt);
+  std::vector<double> scaled = u_;
+  for (std::size_t l = 0; l < factors.sigma.size(); ++l)
+    for (std::int64_t i = 0; i < problem_.rows; ++i)
+      scaled[l * static_cast<std::size_t>(problem_.rows) + static_cast<std::size_t>(i)] *= factors.sigma[l];
+  DistMatrix<double> next = start.clone();
+  for_each_block(next, [&](std::int64_t first, std::int64_t count) {
+    blas::gemm(Op::none, Op::none, problem_.rows, count, numerical_rank_, 1.0, scaled.data(), problem_.rows,
+               vt_.local().data() + first * vt_.lld(), vt_.lld(), 0.0, next.local().data() + first * next.lld(),
+               next.lld());
+  });
+  accept(a_, point, std::move(next));
+}
+
+void RelaxedSolver::step_groups() {
+  // B = GST(Y - G / L, lambda_2 / (N rho L)), groups are whole on a rank
+  auto [point, next] = gradient_step(b_, a_);
+  (void)threshold_groups(next.local(), problem_.rows, problem_.group_columns,
+                         lambda_group_ / (options_.rho * statistics_.largest_eigenvalue));
+  accept(b_, point, std::move(next));
+}
+
+SolveReport RelaxedSolver::solve(double factor, std::int64_t iteration_limit, double tolerance,
+                                 const ProgressCallback& progress) {
+  lambda_low_rank_ = factor * options_.nuclear * low_rank_unit_;
+  lambda_group_ = factor * options_.group * group_unit_;
+  SolveReport report;
+  report.stop_reason = StopReason::iteration_limit;
+  if (statistics_.largest_eigenvalue <= 0 || splitting_.output_variation() <= 0) { // nothing varies: the bias is all
+    bias_ = cross_.target_mean;
+    report.stop_reason = StopReason::converged;
+    return report;
+  }
+  const double scale = std::sqrt(splitting_.output_variation());
+  for (std::int64_t iteration = 1; iteration <= iteration_limit; ++iteration) {
+    for (int step = 0; step < options_.inner_steps; ++step) step_low_rank();
+    for (int step = 0; step < options_.inner_steps; ++step) step_groups();
+    const auto w = weights();
+    // b = mean(M - U) - (A + B) mean(X)
+    bias_ = cross_.target_mean;
+    for (std::int64_t j = 0; j < problem_.cols; ++j)
+      for (std::int64_t i = 0; i < problem_.rows; ++i)
+        bias_[static_cast<std::size_t>(i)] -=
+            w[static_cast<std::size_t>(j * problem_.rows + i)] * statistics_.input_mean[static_cast<std::size_t>(j)];
+    cross_ = splitting_.advance(w, bias_);
+
+    const auto& sums = splitting_.sums();
+    report.iterations = iteration;
+    report.primal_residual = std::sqrt(sums.primal_squared) / scale;
+    report.dual_residual = std::sqrt(sums.dual_squared) / scale;
+    report.error_train = splitting_.output_squared() > 0 ? sums.loss / splitting_.output_squared() : 0.0;
+    report.objective.push_back(objective());
+    const auto kept = kept_groups();
+    if (progress)
+      progress(
+          {iteration, iteration_limit, report.error_train, numerical_rank_, static_cast<std::int64_t>(kept.size())});
+    if (report.primal_residual < tolerance && report.dual_residual < tolerance) {
+      const auto c = certificate();
+      if (std::max({c.low_rank_distance, c.group_distance, c.bias_distance, c.loss_distance}) < tolerance) {
+        report.stop_reason = StopReason::converged;
+        break;
+      }
+    }
+  }
+  return report;
+}
+
+std::vector<std::int64_t> RelaxedSolver::kept_groups() const {
+  std::vector<std::uint8_t> is_kept(static_cast<std::size_t>(problem_.groups()), 0);
+  const auto norms = group_norms(b_.now.local(), problem_.rows, problem_.group_columns);
+  for (std::size_t g = 0; g < norms.size(); ++g) {
+    const auto column = b_.now.global_col(LocalCol(static_cast<std::int64_t>(g) * problem_.group_columns));
+    if (norms[g] > 0) is_kept[static_cast<std::size_t>(column.value() / problem_.group_columns)] = 1;
+  }
+  comm_.allreduce(std::span<std::uint8_t>(is_kept), Reduction::max);
+  std::vector<std::int64_t> kept;
+  for (std::size_t g = 0; g < is_kept.size(); ++g)
+    if (is_kept[g]) kept.push_back(static_cast<std::int64_t>(g));
+  return kept;
+}
+
+Structure RelaxedSolver::structure() const {
+  constexpr double negligible = 1e-6; // of the largest singular value: below single precision's resolution of W
+  Structure result{kept_groups(), numerical_rank_};
+  if (result.kept_groups.empty() || numerical_rank_ == 0) return result;
+  std::vector<bool> is_kept(static_cast<std::size_t>(problem_.groups()), false);
+  for (const auto group : result.kept_groups) is_kept[static_cast<std::size_t>(group)] = true;
+  auto rest = a_.now.clone();
+  rest.for_each_local([&](GlobalRow, GlobalCol j, double& value) {
+    if (is_kept[static_cast<std::size_t>(j.value() / problem_.group_columns)]) value = 0;
+  });
+  Svd<double> svd(comm_);
+  result.target_rank = svd.threshold(rest, negligible * sigma_.front(), "layer " + problem_.name).numerical_rank;
+  return result;
+}
+
+double RelaxedSolver::objective() const {
+  // [1/2 ||Y - r(Z)||^2 + lambda_1 ||A||_* + lambda_2 ||B||_{2,1}] / ||Y - mean Y||^2
+  ExactSum group_sum;
+  for (const double g : group_norms(b_.now.local(), problem_.rows, problem_.group_columns)) group_sum.add(g);
+  const double groups = allreduce_exact(comm_, std::span<const ExactSum>(&group_sum, 1))[0];
+  double nuclear = 0;
+  for (const double s : sigma_) nuclear += s;
+  const double samples = static_cast<double>(statistics_.samples);
+  return (0.5 * splitting_.sums().loss + samples * (lambda_low_rank_ * nuclear + lambda_group_ * groups)) /
+         splitting_.output_variation();
+}
+
+Certificate RelaxedSolver::certificate() {
+  Certificate result;
+  const auto n = static_cast<std::size_t>(problem_.rows);
+  const auto multiplier = splitting_.multiplier_cross();
+  // G = -Lambda Xc^T / N must lie in lambda_1 d||A||_* and in lambda_2 d||B||_{2,1}.
+  auto g = multiplier.p.clone();
+  for (double& value : g.local()) value = -value;
+  result.low_rank_distance = low_rank_distance(g);
+  result.group_distance = group_distance(g);
+  const double scale =
+      std::sqrt(splitting_.output_variation() / static_cast<double>(std::max<std::int64_t>(1, statistics_.samples)));
+  double squares = 0;
+  for (std::size_t i = 0; i < n; ++i) squares += multiplier.target_mean[i] * multiplier.target_mean[i];
+  result.bias_distance = scale > 0 ? std::sqrt(squares) / scale : std::sqrt(squares);
+  result.loss_distance = splitting_.multiplier_distance();
+  return result;
+}
+
+double RelaxedSolver::low_rank_distance(const DistMatrix<double>& g) {
+  // With A = U S V^T: d||A||_* = { U V^T + E : U^T E = 0, E V = 0, ||E||_2 <= 1 }. Split G into its part in the tangent
+  // space, T = U U^T G + G V V^T - U U^T G V V^T, and the rest E = G - T: the squared distance is
+  // ||T - lambda U V^T||_F^2 + sum (sigma_i(E) - lambda)_+^2.
+  const std::int64_t n = problem_.rows, r = numerical_rank_;
+  auto tangent = g.clone(), rest = g.clone();
+  if (r > 0) {
+    // G V: summed over block columns on every rank
+    std::vector<double> gv(static_cast<std::size_t>(n * r), 0.0);
+    blas::gemm(Op::none, Op::transpose, n, r, g.local_cols(), 1.0, g.local().data(), g.lld(), vt_.local().data(),
+               vt_.lld(), 0.0, gv.data(), n);
+    comm_.allreduce(std::span<double>(gv));
+    // rest = (I - U U^T)(G - G V V^T)
+    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -1.0, gv.data(), n, vt_.local().data(), vt_.lld(), 1.0,
+               rest.local().data(), rest.lld());
+    std::vector<double> ut_rest(static_cast<std::size_t>(r * std::max<std::int64_t>(1, g.local_cols())));
+    blas::gemm(Op::transpose, Op::none, r, g.local_cols(), n, 1.0, u_.data(), n, rest.local().data(), rest.lld(), 0.0,
+               ut_rest.data(), r);
+    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -1.0, u_.data(), n, ut_rest.data(), r, 1.0,
+               rest.local().data(), rest.lld());
+    add(tangent, -1, rest);
+    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -lambda_low_rank_, u_.data(), n, vt_.local().data(), vt_.lld(),
+               1.0, tangent.local().data(), tangent.lld());
+  } else {
+    std::fill(tangent.local().begin(), tangent.local().end(), 0.0);
+  }
+  double squares = inner_product(tangent, tangent);
+  const auto excess = Svd<double>(comm_).threshold(rest, lambda_low_rank_, "layer " + problem_.name);
+  for (const double s : excess.sigma) squares += s * s;
+  const double unit = lambda_low_rank_ * std::sqrt(static_cast<double>(std::max<std::int64_t>(1, r)));
+  return unit > 0 ? std::sqrt(squares) / unit : std::sqrt(squares);
+}
+
+double RelaxedSolver::group_distance(const DistMatrix<double>& g) const {
+  // A kept group: ||G_g - lambda B_g / ||B_g|| ||; a zero one: (||G_g|| - lambda)_+.
+  const auto size = static_cast<std::size_t>(problem_.rows * problem_.group_columns);
+  const auto b_norms = group_norms(b_.now.local(), problem_.rows, problem_.group_columns);
+  const auto g_norms = group_norms(g.local(), problem_.rows, problem_.group_columns);
+  ExactSum squares;
+  std::int64_t kept = 0;
+  for (std::size_t group = 0; group < b_norms.size(); ++group) {
+    double here = std::pow(std::max(0.0, g_norms[group] - lambda_group_), 2);
+    if (b_norms[group] > 0) {
+      ++kept;
+      here = 0;
+      for (std::size_t i = group * size; i < (group + 1) * size; ++i)
+        here += std::pow(g.local()[i] - lambda_group_ * b_.now.local()[i] / b_norms[group], 2);
+    }
+    squares.add(here);
+  }
+  kept = comm_.allreduce_value(kept);
+  const double total = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
+  const double unit = lambda_group_ * std::sqrt(static_cast<double>(std::max<std::int64_t>(1, kept)));
+  return unit > 0 ? std::sqrt(total) / unit : std::sqrt(total);
+}
+
+} // namespace slr

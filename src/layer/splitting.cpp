@@ -1,0 +1,259 @@
+#include "slr/layer/splitting.hpp"
+
+#include "slr/base/narrow.hpp"
+#include "slr/linalg/blas.hpp"
+#include "slr/mpi/exact_sum.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <optional>
+
+namespace slr {
+namespace {
+
+constexpr std::size_t sum_count = 6; // members of PassSums, in their order
+constexpr int output_grid_bits = 30;
+constexpr int lowest_target_exponent = -400; // of a row whose target is zero
+
+/// Twenty bits of the weights, so that their sum and the sum of their squares over all ranks are exact.
+double weights_hash(const std::vector<double>& weights) {
+  std::uint64_t hash = 14695981039346656037U; // FNV-1a on 64-bit words
+  for (const double value : weights) hash = (hash ^ std::bit_cast<std::uint64_t>(value)) * 1099511628211U;
+  return static_cast<double>((hash ^ (hash >> 23) ^ (hash >> 44)) & 0xfffffU);
+}
+
+/// What every rank needs of a pass beside its columns of P, laid out for one reduction of doubles.
+class Tail {
+public:
+  explicit Tail(std::int64_t rows)
+      : rows_(static_cast<std::size_t>(rows)), data_(3 * rows_ + sum_count * ExactSum::digits + 3, 0.0) {}
+  [[nodiscard]] std::size_t size() const { return data_.size(); }
+  [[nodiscard]] std::vector<double>& data() { return data_; }
+  double& row_sum(std::size_t i) { return data_[i]; }
+  double& samples_near_limit(std::size_t i) { return data_[rows_ + i]; }
+  double& samples_above_sixteenth(std::size_t i) { return data_[2 * rows_ + i]; }
+  std::span<double> sum(std::size_t i) {
+    return std::span<double>(data_).subspan(3 * rows_ + i * ExactSum::digits, ExactSum::digits);
+  }
+  double& hash() { return data_[data_.size() - 3]; }
+  double& hash_squared() { return data_[data_.size() - 2]; }
+  double& failures() { return data_.back(); }
+
+private:
+  std::size_t rows_;
+  std::vector<double> data_;
+};
+
+/// One reduce-scatter: everybody's n x k product is summed onto the owners of its columns, everybody's tail onto all.
+void reduce_onto_owners(const Communicator& comm, const std::vector<double>& product, std::vector<double>& tail,
+                        DistMatrix<double>& owned) {
+  const auto& columns = owned.distribution().cols;
+  std::vector<double> packed;
+  packed.reserve(product.size() + static_cast<std::size_t>(comm.size()) * tail.size());
+  std::vector<int> counts;
+  for (int rank = 0; rank < comm.size(); ++rank) {
+    const auto before = packed.size();
+    for (LocalCol j(0); j.value() < columns.count(rank); ++j) {
+      const auto column = product.begin() + columns.global(j, rank).value() * owned.rows();
+      packed.insert(packed.end(), column, column + owned.rows());
+    }
+    packed.insert(packed.end(), tail.begin(), tail.end());
+    counts.push_back(narrow<int>(packed.size() - before, "a weight matrix"));
+  }
+  std::vector<double> mine(owned.local().size() + tail.size());
+  comm.reduce_scatter(std::span<const double>(packed), std::span<double>(mine), counts);
+  const auto split = mine.begin() + static_cast<std::ptrdiff_t>(owned.local().size());
+  std::copy(mine.begin(), split, owned.local().begin());
+  std::copy(split, mine.end(), tail.begin());
+}
+
+} // namespace
+
+ActivationSplitting::ActivationSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                                         const LayerStatistics& statistics, double rho)
+    : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho),
+      split_(problem.fit.linear.begin(), problem.fit.linear.end()), dual_(split_.size(), 0.0),
+      target_exponent_(static_cast<std::size_t>(problem.rows), 0) {
+  measure_outputs();
+}
+
+void ActivationSplitting::measure_outputs() {
+  const auto n = static_cast<std::size_t>(problem_.rows);
+  std::vector<double> largest(n, 0.0), mean(n, 0.0);
+  const auto& y = problem_.fit.y;
+  for (std::size_t i = 0; i < y.size(); ++i) largest[i % n] = std::max(largest[i % n], std::abs(double(y[i])));
+  comm_.allreduce(std::span<double>(largest), Reduction::max);
+  std::vector<FixedPoint> grid;
+  for (const double value : largest) grid.push_back(FixedPoint::covering(value, output_grid_bits));
+  ExactSum squares;
+  for (std::size_t s = 0; s < static_cast<std::size_t>(problem_.fit.count); ++s) {
+    double here = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double value = y[s * n + i];
+      mean[i] += grid[i].round(value);
+      here += value * value;
+    }
+    squares.add(here);
+  }
+  comm_.allreduce(std::span<double>(mean));
+  output_squared_ = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
+  output_variation_ = output_squared_;
+  const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
+  for (const double sum : mean) output_variation_ -= sum * sum / samples;
+  output_variation_ = std::max(output_variation_, 0.0);
+}
+
+CrossProducts ActivationSplitting::cross() {
+  std::vector<double> largest(static_cast<std::size_t>(problem_.rows), 0.0);
+  for (std::size_t i = 0; i < split_.size(); ++i) {
+    auto& here = largest[i % largest.size()];
+    here = std::max(here, std::abs(split_[i] - dual_[i]));
+  }
+  comm_.allreduce(std::span<double>(largest), Reduction::max);
+  for (std::size_t i = 0; i < largest.size(); ++i)
+    target_exponent_[i] = largest[i] > 0 ? std::ilogb(largest[i]) + 2 : 0; // at least a factor of two to spare
+  return pass(nullptr, nullptr, Target::split_minus_dual);
+}
+
+CrossProducts ActivationSplitting::advance(std::vector<double> weights, const std::vector<double>& bias) {
+  round_weights(scale_, problem_.rows, weights);
+  return pass(&weights, &bias, Target::split_minus_dual);
+}
+
+CrossProducts ActivationSplitting::multiplier_cross() {
+  std::vector<double> largest(static_cast<std::size_t>(problem_.rows), 0.0);
+  for (std::size_t i = 0; i < dual_.size(); ++i) {
+    auto& here = largest[i % largest.size()];
+    here = std::max(here, std::abs(rho_ * dual_[i]));
+  }
+  comm_.allreduce(std::span<double>(largest), Reduction::max);
+  const auto kept = target_exponent_;
+  const auto kept_sums = sums_;
+  for (std::size_t i = 0; i < largest.size(); ++i)
+    target_exponent_[i] = largest[i] > 0 ? std::ilogb(largest[i]) + 2 : 0;
+  auto result = pass(nullptr, nullptr, Target::multiplier);
+  target_exponent_ = kept;
+  sums_ = kept_sums;
+  return result;
+}
+
+CrossProducts ActivationSplitting::pass(const std::vector<double>* weights, const std::vector<double>* bias,
+                                        Target target) {
+  const std::int64_t n = problem_.rows, k = problem_.cols;
+  const auto rows = static_cast<std::size_t>(n);
+  const int target_bits = exact_product_bits(std::max<std::int64_t>(statistics_.samples, 1), input_bits);
+  std::vector<FixedPoint> grid;
+  for (const int exponent : target_exponent_) grid.push_back({exponent - target_bits, target_bits});
+
+  Tail tail(n);
+  std::vector<double> product(static_cast<std::size_t>(n * k), 0.0);
+  std::array<ExactSum, sum_count> exact;
+  std::vector<double> z, argument, m, t;
+  std::optional<Error> failure;
+  try {
+    for_each_piece(problem_.fit.x, k, problem_.fit.count, [&](std::int64_t first, std::int64_t count, const double* x) {
+      const auto size = static_cast<std::size_t>(n * count), begin = static_cast<std::size_t>(first * n);
+      t.resize(size);
+      if (weights) {
+        z.resize(size);
+        argument.resize(size);
+        m.resize(size);
+        // Z = W X + b;  M = prox(Z + U);  U = U + Z - M
+        forward(n, k, weights->data(), *bias, x, count, z.data());
+        for (std::size_t i = 0; i < size; ++i) argument[i] = z[i] + dual_[begin + i];
+        prox_activation(problem_.activation, argument, std::span(problem_.fit.y).subspan(begin, size), rho_, m);
+        for (std::size_t s = 0; s < size; s += rows) {
+          std::array<double, sum_count> sums{}; // one sample: a fixed order of terms, whatever the rank
+          for (std::size_t i = s; i < s + rows; ++i) {
+            const double u = argument[i] - m[i];
+            const double loss = problem_.fit.y[begin + i] - problem_.activation(z[i]);
+            const double primal = z[i] - m[i], dual = rho_ * (m[i] - split_[begin + i]), lambda = rho_ * u;
+            sums[0] += loss * loss;
+            sums[1] += primal * primal;
+            sums[2] += dual * dual;
+            sums[3] += z[i] * z[i];
+            sums[4] += m[i] * m[i];
+            sums[5] += lambda * lambda;
+            dual_[begin + i] = u;
+            split_[begin + i] = m[i];
+          }
+          for (std::size_t i = 0; i < sum_count; ++i) exact[i].add(sums[i]);
+        }
+      }
+      // T, rounded per row so that T X^T is summed exactly; a value beyond its row's bound is cut off there, and the
+      // bound is raised for the next pass.
+      for (std::size_t i = 0; i < size; ++i) {
+        const std::size_t row = i % rows;
+        const double value =
+            target == Target::multiplier ? rho_ * dual_[begin + i] : split_[begin + i] - dual_[begin + i];
+        t[i] = grid[row].round(value);
+        tail.row_sum(row) += t[i];
+        const double magnitude = std::abs(value), limit = grid[row].largest();
+        if (magnitude > limit / 2) tail.samples_near_limit(row) += 1;
+        if (magnitude > limit / 16) tail.samples_above_sixteenth(row) += 1;
+      }
+      blas::gemm(Op::none, Op::transpose, n, k, count, 1.0, t.data(), n, x, k, 1.0, product.data(), n);
+    });
+  } catch (const Error& error) {
+    failure = error; // everybody learns of it in the collective below
+  }
+
+  for (std::size_t i = 0; i < sum_count; ++i) exact[i].pack(tail.sum(i));
+  const double my_hash = weights ? weights_hash(*weights) : 0.0;
+  tail.hash() = my_hash;
+  tail.hash_squared() = my_hash * my_hash;
+  tail.failures() = failure ? 1 : 0;
+  CrossProducts result{make_block_columns(statistics_.gram.grid(), n, k, problem_.group_columns),
+                       std::vector<double>(rows)};
+  reduce_onto_owners(comm_, product, tail.data(), result.p);
+
+  if (tail.failures() > 0)
+    throw Error(ExitCode::numerical,
+                "layer " + problem_.name +
+                    ": the iteration diverged (a value is not finite); use a "
+                    "smaller method.nuclear or a larger budget, or keep the layer dense (budget.keep)");
+  if (weights)
+    require(static_cast<double>(comm_.size()) * tail.hash_squared() == tail.hash() * tail.hash(),
+            "layer " + problem_.name + ": the ranks work on different weights");
+
+  const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
+  for (std::size_t i = 0; i < rows; ++i) {
+    result.target_mean[i] = tail.row_sum(i) / samples;
+    if (tail.samples_near_limit(i) > 0)
+      target_exponent_[i] += 2;
+    else if (tail.samples_above_sixteenth(i) == 0 && target_exponent_[i] > lowest_target_exponent)
+      target_exponent_[i] -= 1;
+  }
+  result.p.for_each_local([&](GlobalRow i, GlobalCol j, double& entry) {
+    entry =
+        entry / samples - result.target_mean[std::size_t(i.value())] * statistics_.input_mean[std::size_t(j.value())];
+  });
+  std::array<double, sum_count> values{};
+  for (std::size_t i = 0; i < sum_count; ++i) values[i] = ExactSum::unpack(tail.sum(i)).value();
+  sums_ = {values[0], values[1], values[2], values[3], values[4], values[5]};
+  return result;
+}
+
+double ActivationSplitting::multiplier_distance() const {
+  ExactSum squares;
+  const auto rows = static_cast<std::size_t>(problem_.rows);
+  for (std::size_t s = 0; s < split_.size(); s += rows) {
+    double here = 0;
+    for (std::size_t i = s; i < s + rows; ++i) {
+      const double d = problem_.activation.stationarity_distance(split_[i], problem_.fit.y[i], rho_ * dual_[i]);
+      here += d * d;
+    }
+    squares.add(here);
+  }
+  const double total = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
+  return output_variation_ > 0 ? std::sqrt(total / output_variation_) : std::sqrt(total);
+}
+
+void ActivationSplitting::change_rho(double rho) {
+  for (double& u : dual_) u *= rho_ / rho;
+  rho_ = rho;
+}
+
+} // namespace slr

@@ -1,0 +1,117 @@
+#include "panel_gram.hpp"
+
+#include "slr/dist/redistribute.hpp"
+#include "slr/linalg/blas.hpp"
+
+#include <algorithm>
+
+namespace slr::detail {
+namespace {
+
+/// Columns [first, first + count) of the lower triangle's panel, all of one rank.
+struct Piece {
+  std::int64_t first = 0;
+  std::int64_t count = 0;
+  int owner = 0;
+};
+
+/// One panel: pieces of at most one per rank, sorted by owner for the reduce-scatter; rows start at `top`.
+struct PanelPlan {
+  std::int64_t top = 0;
+  std::int64_t end = 0;
+  std::vector<Piece> pieces;
+};
+
+PanelPlan plan_panel(const DistMatrix<double>& c, std::int64_t from, std::int64_t panel_bytes) {
+  const auto& cols = c.distribution().cols;
+  const std::int64_t rows = c.rows() - from;
+  const std::int64_t width = std::max<std::int64_t>(1, panel_bytes / (8 * rows));
+  PanelPlan plan{.top = from, .end = from, .pieces = {}};
+  while (plan.end < c.cols() && plan.end - from < width && std::ssize(plan.pieces) < cols.parts()) {
+    const std::int64_t block_end = std::min((plan.end / cols.block() + 1) * cols.block(), c.cols());
+    const std::int64_t end = std::min(block_end, from + width);
+    plan.pieces.push_back({plan.end, end - plan.end, cols.owner(GlobalCol(plan.end))});
+    plan.end = end;
+  }
+  std::sort(plan.pieces.begin(), plan.pieces.end(), [](const Piece& a, const Piece& b) { return a.owner < b.owner; });
+  return plan;
+}
+
+/// Converts samples to double, a chunk at a time.
+template <class T>
+const double* as_double(const T* x, std::int64_t count, std::vector<double>& buffer) {
+  if constexpr (std::is_same_v<T, double>) {
+    return x;
+  } else {
+    buffer.assign(x, x + count);
+    return buffer.data();
+  }
+}
+
+/// Fills the strict upper triangle from the lower one.
+void mirror(DistMatrix<double>& c) {
+  if (c.comm().size() == 1) {
+    auto a = c.local();
+    const auto n = static_cast<std::size_t>(c.rows());
+    constexpr std::size_t tile = 32;
+    for (std::size_t jj = 0; jj < n; jj += tile)
+      for (std::size_t ii = 0; ii <= jj; ii += tile)
+        for (std::size_t j = jj; j < std::min(n, jj + tile); ++j)
+          for (std::size_t i = ii; i < std::min(j, ii + tile); ++i) a[i + j * n] = a[j + i * n];
+    return;
+  }
+  const auto on_columns = transposed(c, ProcessGrid::column(c.comm()));
+  DistMatrix<double> upper(c.grid(), c.rows(), c.cols(), c.distribution().rows.block(), c.distribution().cols.block());
+  redistribute(c.comm(), on_columns, upper);
+  c.for_each_local([&, at = std::size_t(0)](GlobalRow i, GlobalCol j, double& value) mutable {
+    if (i.value() < j.value()) value = upper.local()[at];
+    ++at;
+  });
+}
+
+} // namespace
+
+template <class T>
+void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std::int64_t panel_bytes) {
+  const Communicator& comm = c.comm();
+  const std::int64_t k = c.rows();
+  require(c.grid()->rows() == 1 && c.grid()->cols() == comm.size() && c.cols() == k,
+          "a Gram matrix is summed onto block columns of all ranks");
+  std::vector<double> chunk, partial, mine;
+  // A chunk of samples is converted at a time, of the size of a panel.
+  const std::int64_t chunk_cols =
+      std::clamp<std::int64_t>(panel_bytes / (8 * std::max<std::int64_t>(k, 1)), 1, std::max<std::int64_t>(local_cols, 1));
+  for (std::int64_t from = 0; from < k;) {
+    const PanelPlan plan = plan_panel(c, from, panel_bytes);
+    const std::int64_t rows = k - plan.top;
+    partial.assign(static_cast<std::size_t>(rows * (plan.end - plan.top)), 0.0);
+    for (std::int64_t s = 0; s < local_cols; s += chunk_cols) {
+      const std::int64_t samples = std::min(chunk_cols, local_cols - s);
+      const double* part = as_double(x + s * k, samples * k, chunk);
+      std::int64_t at = 0;
+      for (const Piece& piece : plan.pieces) {
+        blas::gemm<double>(Op::none, Op::transpose, rows, piece.count, samples, 1, part + plan.top, k,
+                           part + piece.first, k, 1, partial.data() + at, rows);
+        at += rows * piece.count;
+      }
+    }
+    std::vector<int> counts(static_cast<std::size_t>(comm.size()), 0);
+    for (const Piece& piece : plan.pieces)
+      counts[static_cast<std::size_t>(piece.owner)] = narrow<int>(rows * piece.count, "a panel");
+    mine.resize(static_cast<std::size_t>(counts[static_cast<std::size_t>(comm.rank())]));
+    comm.reduce_scatter(std::span<const double>(partial), std::span<double>(mine), counts);
+    for (const Piece& piece : plan.pieces) {
+      if (piece.owner != comm.rank()) continue;
+      const LocalCol to = c.distribution().cols.local(GlobalCol(piece.first));
+      for (std::int64_t j = 0; j < piece.count; ++j)
+        std::copy_n(mine.data() + j * rows, rows, &c.at(LocalRow(plan.top), to + j));
+    }
+    from = plan.end;
+  }
+  mirror(c);
+}
+
+template void panel_gram(std::int64_t, const float*, DistMatrix<double>&, std::int64_t);
+template void panel_gram(std::int64_t, const double*, DistMatrix<double>&, std::int64_t);
+
+} // namespace slr::detail

@@ -1,0 +1,244 @@
+#include "slr/run/features.hpp"
+
+#include "slr/layer/block_columns.hpp"
+#include "slr/mpi/agree.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+namespace slr::run {
+namespace {
+
+constexpr std::int64_t images_at_once = 4 * images_per_block;
+
+std::vector<std::int64_t> numbers_from(std::int64_t first, std::int64_t count) {
+  std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
+  std::iota(numbers.begin(), numbers.end(), first);
+  return numbers;
+}
+
+infer::Sampling sampling_of(const Configuration& config) {
+  return {static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
+}
+
+const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name) {
+  const auto found = std::find_if(layers.begin(), layers.end(), [&](const auto& l) { return l.name == name; });
+  require(found != layers.end(), "the network has no layer " + name);
+  return *found;
+}
+
+store::FeatureLayer describe(const graph::Layer& layer, std::int64_t positions) {
+  store::FeatureLayer result;
+  result.name = layer.name;
+  result.inputs = layer.cols;
+  result.outputs = layer.rows;
+  result.positions = positions;
+  result.kernel.assign(layer.window.kernel.begin(), layer.window.kernel.end());
+  result.strides.assign(layer.window.strides.begin(), layer.window.strides.end());
+  result.pads.assign(layer.window.pads.begin(), layer.window.pads.end());
+  result.dilations.assign(layer.window.dilations.begin(), layer.window.dilations.end());
+  result.activation = solver_activation(layer.activation).to_text();
+  return result;
+}
+
+/// The sample numbers of this rank's images.
+std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features, const std::string& layer,
+                                               Share share) {
+  const auto positions = features.layer(layer).positions;
+  const auto numbers = features.samples(layer);
+  const auto begin = std::lower_bound(numbers.begin(), numbers.end(), share.first * positions);
+  const auto end = std::lower_bound(begin, numbers.end(), (share.first + share.count) * positions);
+  return {begin, end};
+}
+
+/// Values that the nodes from `node` on and the outputs still need of what was computed before it.
+std::vector<std::string> live_before(const graph::Model& model, std::size_t node) {
+  std::set<std::string> made;
+  for (const auto& input : model.inputs) made.insert(input.name);
+  for (std::size_t i = 0; i < node; ++i)
+    for (const auto& output : model.nodes[i].outputs) made.insert(output);
+  std::set<std::string> live;
+  for (std::size_t i = node; i < model.nodes.size(); ++i)
+    for (const auto& input : model.nodes[i].inputs)
+      if (made.contains(input)) live.insert(input);
+  return {live.begin(), live.end()};
+}
+
+} // namespace
+
+slr::Activation solver_activation(const graph::Activation& activation) {
+  slr::Activation result;
+  switch (activation.kind) {
+  case graph::ActivationKind::identity:
+    break;
+  case graph::ActivationKind::relu:
+    result.type = ActivationType::relu;
+    break;
+  case graph::ActivationKind::leaky_relu:
+    result.type = ActivationType::leaky_relu;
+    break;
+  case graph::ActivationKind::clip:
+    result.type = ActivationType::clip;
+    break;
+  case graph::ActivationKind::sigmoid:
+    result.type = ActivationType::sigmoid;
+    break;
+  case graph::ActivationKind::tanh:
+    result.type = ActivationType::tanh;
+    break;
+  }
+  result.alpha = activation.alpha;
+  result.low = activation.low;
+  result.high = activation.high;
+  return result;
+}
+
+void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
+                      const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
+                      const std::filesystem::path& folder, Progress& progress) {
+  const auto share = share_of_rank(comm, config.calibration.images);
+  const auto sampling = sampling_of(config);
+  progress.stage("calibrate", share.count);
+  collectively(comm, [&] {
+    store::ShardWriter writer(store::shard_file(folder, comm.rank(), comm.size()),
+                              {network.sha256, config_hash, comm.rank(), comm.size()});
+    std::set<std::string> wanted;
+    for (const auto& name : layers) {
+      const auto& layer = layer_named(network.layers, name);
+      writer.begin_layer(describe(layer, sampling.positions));
+      writer.append(name, store::Quantity::original_inputs, {});
+      writer.append(name, store::Quantity::outputs, {});
+      if (config.calibration.inputs == CalibrationInputs::original) writer.link_inputs(name);
+      wanted.insert(layer.input);
+      wanted.insert(layer.output);
+    }
+    wanted.erase(network.input);
+    const std::vector<std::string> fetches(wanted.begin(), wanted.end());
+    infer::Executor executor(network.model);
+    for (std::int64_t done = 0; done < share.count; done += images_at_once) {
+      const auto count = std::min(images_at_once, share.count - done);
+      auto batch = feed.read(share.first + done, count);
+      auto values = executor.run({{network.input, batch.input}}, fetches);
+      values.emplace(network.input, std::move(batch.input));
+      const auto images = numbers_from(share.first + done, count);
+      for (const auto& name : layers) {
+        const auto& layer = layer_named(network.layers, name);
+        const auto& input = values.at(layer.input);
+        const auto table = infer::sample_batch(sampling, images, name, infer::output_map(layer, input.dims));
+        writer.append(name, store::Quantity::original_inputs, infer::patches(input, layer, table));
+        writer.append(name, store::Quantity::outputs, infer::outputs(values.at(layer.output), layer, table));
+        writer.append_samples(name, table.sample);
+      }
+      progress.advance(done + count);
+    }
+    writer.commit();
+  });
+}
+
+Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) : share_(share) {
+  for (std::int64_t done = 0; done < share.count; done += images_at_once) {
+    const auto count = std::min(images_at_once, share.count - done);
+    batches_.push_back({{network.input, feed.read(share.first + done, count).input}});
+    images_.push_back(numbers_from(share.first + done, count));
+  }
+}
+
+std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::string& name,
+                                       const infer::Sampling& sampling) {
+  const auto layers = graph::find_layers(model);
+  const auto& layer = layer_named(layers, name);
+  const auto live = live_before(model, layer.node);
+  infer::Executor executor(model);
+  std::vector<float> rows;
+  for (std::size_t b = 0; b < batches_.size(); ++b) {
+    auto& values = batches_[b];
+    std::map<std::string, infer::ArrayView> feeds;
+    for (const auto& [value, array] : values) feeds.emplace(value, array);
+    std::vector<std::string> fetches;
+    for (const auto& value : live)
+      if (!values.contains(value)) fetches.push_back(value);
+    std::map<std::string, infer::Array> next;
+    if (!fetches.empty()) next = executor.run(feeds, fetches);
+    for (const auto& value : live)
+      if (values.contains(value)) next[value] = std::move(values[value]);
+    values = std::move(next);
+    const auto& input = values.at(layer.input);
+    const auto table = infer::sample_batch(sampling, images_[b], name, infer::output_map(layer, input.dims));
+    const auto patches = infer::patches(input, layer, table);
+    rows.insert(rows.end(), patches.begin(), patches.end());
+  }
+  return rows;
+}
+
+void write_inputs(const Communicator& comm, const Network& network, const graph::Layer& layer,
+                  const store::FeatureSet& features, Share share, const std::vector<float>& rows,
+                  const std::filesystem::path& folder) {
+  const auto samples = samples_of_share(features, layer.name, share);
+  store::ShardWriter writer(store::shard_file(store::inputs_folder(folder, layer.name), comm.rank(), comm.size()),
+                            {network.sha256, features.config_hash(), comm.rank(), comm.size()});
+  writer.begin_layer(features.layer(layer.name));
+  writer.append(layer.name, store::Quantity::inputs, rows);
+  writer.append_samples(layer.name, samples);
+  writer.commit();
+}
+
+PreparedProblem prepare_problem(const Communicator& comm, const Network& network, const graph::Layer& layer,
+                                const store::FeatureSet& features, Share share, const std::vector<float>& inputs) {
+  const std::int64_t n = layer.rows, k = layer.cols;
+  LayerProblem problem;
+  problem.name = layer.name;
+  problem.rows = n;
+  problem.cols = k;
+  problem.group_columns = layer.window_area();
+  problem.activation = solver_activation(layer.activation);
+  problem.weights.resize(static_cast<std::size_t>(n * k));
+  const auto weights = graph::weight_matrix(network.model, layer);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < k; ++j)
+      problem.weights[static_cast<std::size_t>(j * n + i)] = weights[static_cast<std::size_t>(i * k + j)];
+  problem.bias.assign(layer.bias.begin(), layer.bias.end());
+
+  std::vector<Role> roles; // of this rank's samples, in their order
+  std::vector<float> original, outputs;
+  collectively(comm, [&] {
+    const auto positions = features.layer(layer.name).positions;
+    const auto samples = samples_of_share(features, layer.name, share);
+    const auto first = samples.data() - features.samples(layer.name).data();
+    const auto count = static_cast<std::int64_t>(samples.size());
+    original = features.read(layer.name, store::Quantity::original_inputs, first, count);
+    outputs = features.read(layer.name, store::Quantity::outputs, first, count);
+    for (const auto sample : samples) roles.push_back(role_of_image(sample / positions));
+    require(inputs.empty() || inputs.size() == original.size(), "layer " + layer.name + ": inputs and shards differ");
+  });
+
+  // The original values before the activation: Z = W0 X0 + b0, in the order of the samples.
+  LayerProblem reference;
+  reference.name = layer.name;
+  reference.rows = n;
+  reference.cols = k;
+  reference.fit.count = static_cast<std::int64_t>(roles.size());
+  reference.fit.x = inputs.empty() ? original : std::move(original);
+  const auto reference_scale = round_inputs(comm, reference);
+  const auto linear = linear_values(reference, reference_scale, problem.weights, problem.bias);
+
+  const auto& seen = inputs.empty() ? original : inputs;
+  for (std::size_t s = 0; s < roles.size(); ++s) {
+    Samples& to = roles[s] == Role::fit         ? problem.fit
+                  : roles[s] == Role::selection ? problem.selection
+                                                : problem.report;
+    const auto append = [&](std::vector<float>& list, const std::vector<float>& from, std::int64_t size) {
+      const auto at = from.begin() + static_cast<std::ptrdiff_t>(s) * size;
+      list.insert(list.end(), at, at + size);
+    };
+    append(to.x, seen, k);
+    append(to.y, outputs, n);
+    if (roles[s] == Role::fit) append(to.linear, linear, n);
+    ++to.count;
+  }
+  PreparedProblem result{std::move(problem), {}};
+  result.scale = round_inputs(comm, result.problem);
+  return result;
+}
+
+} // namespace slr::run

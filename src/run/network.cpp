@@ -1,0 +1,99 @@
+#include "slr/run/network.hpp"
+
+#include "slr/base/file.hpp"
+#include "slr/base/hash.hpp"
+#include "slr/base/text.hpp"
+#include "slr/graph/onnx_file.hpp"
+#include "slr/graph/rewrite.hpp"
+#include "slr/infer/metrics.hpp"
+#include "slr/mpi/agree.hpp"
+
+#include <algorithm>
+
+namespace slr::run {
+namespace {
+
+/// The sentence for a name that no layer has.
+[[noreturn]] void throw_no_such_layer(const Configuration& config, const std::string& key, const std::string& name,
+                                      const Network& network) {
+  std::vector<std::string> names;
+  for (const auto& layer : network.layers) names.push_back(layer.name);
+  const auto near = nearest_name(name, names);
+  throw Error(ExitCode::configuration, config.where(key) + ": " + key + " names '" + name +
+                                           "', but the network has no such layer" +
+                                           (near.empty() ? "" : "; did you mean '" + near + "'?"));
+}
+
+} // namespace
+
+Network load_network(const Communicator& comm, const std::filesystem::path& file) {
+  std::string bytes;
+  on_root(comm, [&] { bytes = read_file(file); });
+  bytes = comm.broadcast_text(bytes);
+  return collectively(comm, [&] {
+    Network network;
+    network.sha256 = sha256(bytes);
+    network.model = graph::fold(graph::parse_model(bytes, file.parent_path(), file.string()));
+    network.input_shape = infer::input_shape(network.model);
+    network.input = network.model.inputs.front().name;
+    network.logits = infer::logits_value(network.model);
+    network.layers = graph::find_layers(network.model);
+    if (network.layers.empty())
+      throw Error(ExitCode::bad_data, file.string() + " has no convolution or fully connected layer with constant "
+                                                      "weights: there is nothing to compress");
+    return network;
+  });
+}
+
+std::vector<std::string> dense_reasons(const Network& network, const Configuration& config) {
+  std::vector<std::string> reasons;
+  for (const auto& layer : network.layers)
+    reasons.emplace_back(layer.is_depthwise() ? "depthwise" : layer.groups > 1 ? "grouped" : "");
+  for (const auto& pattern : config.budget.keep) {
+    bool is_used = false;
+    for (std::size_t i = 0; i < network.layers.size(); ++i)
+      if (glob_match(pattern, network.layers[i].name)) {
+        reasons[i] = "kept";
+        is_used = true;
+      }
+    if (!is_used) throw_no_such_layer(config, "budget.keep", pattern, network);
+  }
+  for (const auto& [name, fixed] : config.budget.layers)
+    if (std::none_of(network.layers.begin(), network.layers.end(), [&](const auto& l) { return l.name == name; }))
+      throw_no_such_layer(config, "budget.layers", name, network);
+  return reasons;
+}
+
+Share share_of_rank(const Communicator& comm, std::int64_t items) {
+  const std::int64_t blocks = (items + images_per_block - 1) / images_per_block;
+  const auto begin = [&](std::int64_t rank) { return std::min(items, rank * blocks / comm.size() * images_per_block); };
+  return {begin(comm.rank()), begin(comm.rank() + 1) - begin(comm.rank())};
+}
+
+store::ImageSource image_source(const ImageSource& source) {
+  store::ImageSource result;
+  result.images = source.images.absolute;
+  if (!source.labels.empty()) result.labels = source.labels.absolute;
+  if (!source.list.empty()) result.list = source.list.absolute;
+  result.first = source.first;
+  result.count = source.count.value_or(-1);
+  result.resize = static_cast<int>(source.resize.value_or(0));
+  result.crop = static_cast<int>(source.crop.value_or(0));
+  return result;
+}
+
+ImageFeed::ImageFeed(const store::ImageSource& source, const Preprocess& preprocess, const Network& network)
+    : reader_(store::open_images(source)), preprocess_{preprocess.scale, preprocess.mean, preprocess.deviation,
+                                                       preprocess.channels == ChannelOrder::bgr
+                                                           ? infer::ChannelOrder::bgr
+                                                           : infer::ChannelOrder::rgb},
+      shape_(network.input_shape) {}
+
+ImageFeed::Batch ImageFeed::read(std::int64_t first, std::int64_t count) const {
+  auto batch = reader_->read(first, count);
+  return {infer::preprocess(preprocess_, batch.pixels,
+                            {batch.count, reader_->channels(), reader_->height(), reader_->width()}, shape_),
+          std::move(batch.labels)};
+}
+
+} // namespace slr::run

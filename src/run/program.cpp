@@ -1,0 +1,146 @@
+#include "slr/run/program.hpp"
+
+#include "slr/mpi/agree.hpp"
+#include "slr/mpi/session.hpp"
+#include "slr/run/json_text.hpp"
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+#include <thread>
+
+namespace slr::run {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// One write, so that lines of several processes do not mix.
+void print_error(const std::string& name, const Error& error) {
+  const auto line = name + ": " + printable(error.what()) + "\n";
+  std::fputs(line.c_str(), stderr);
+  std::fflush(stderr);
+}
+
+ExitCode print_text(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  if (std::fflush(stdout) != 0) throw Error(ExitCode::io, "writing to standard output failed");
+  return ExitCode::done;
+}
+
+/// The launchers of Open MPI, PMIx and Slurm leave these in the environment of every rank.
+bool has_launcher() {
+  for (const auto* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
+    if (std::getenv(name)) return true;
+  return false;
+}
+
+/// The last meeting of all ranks, which some may never reach.
+class LastMeeting {
+public:
+  /// Says that this rank is here. \pre no operation is pending on `comm`
+  explicit LastMeeting(const Communicator& comm) : comm_(comm) {
+    check_mpi(MPI_Ibarrier(comm.handle(), &request_), "MPI_Ibarrier");
+  }
+
+  /// Waits, asleep most of the time, until all are here or the time is over; says which.
+  [[nodiscard]] bool wait_until(Clock::time_point end) {
+    auto pause = std::chrono::microseconds(50);
+    while (true) {
+      int done = 0;
+      check_mpi(MPI_Test(&request_, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      if (done) return true;
+      if (Clock::now() >= end) return false;
+      std::this_thread::sleep_for(pause);
+      pause = std::min(pause * 2, std::chrono::microseconds(20'000));
+    }
+  }
+
+  /// Tells every larger rank that this one has failed and waits in vain. Empty messages are sent eagerly: nobody has to
+  /// receive them.
+  void tell_larger_ranks() const {
+    for (int other = comm_.rank() + 1; other < comm_.size(); ++other) {
+      MPI_Request sent = MPI_REQUEST_NULL;
+      check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, other, 0, comm_.handle(), &sent), "MPI_Isend");
+      MPI_Request_free(&sent);
+    }
+  }
+  [[nodiscard]] bool has_heard_of_smaller_rank() const {
+    int heard = 0;
+    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, 0, comm_.handle(), &heard, MPI_STATUS_IGNORE), "MPI_Iprobe");
+    return heard != 0;
+  }
+
+private:
+  const Communicator& comm_;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+};
+
+/// Brings all ranks together or ends the job; see run_program.
+void meet(const Communicator& last, const ProgramSettings& settings, const std::optional<Error>& mine) {
+  LastMeeting meeting(last);
+  if (!mine) {
+    (void)meeting.wait_until(Clock::time_point::max());
+    return;
+  }
+  const auto patience =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(settings.patience_seconds));
+  const auto begin = Clock::now();
+  if (meeting.wait_until(begin + patience / 2)) return;
+  meeting.tell_larger_ranks(); // early enough to arrive before those decide
+  if (meeting.wait_until(begin + patience)) return;
+  if (meeting.has_heard_of_smaller_rank()) {
+    if (meeting.wait_until(begin + 2 * patience)) return;
+  } else {
+    print_error(settings.name, *mine);
+  }
+  abort_job(static_cast<int>(mine->code()));
+}
+
+template <class Action>
+std::optional<Error> error_of(Action&& action) {
+  try {
+    std::forward<Action>(action)();
+  } catch (...) {
+    return current_error();
+  }
+  return std::nullopt;
+}
+
+int run_under_mpi(const ProgramSettings& settings, const Prelude& prelude, const Body& body) {
+  const Communicator comm(settings.world);
+  const Communicator last(settings.world);
+  auto code = ExitCode::done;
+  const auto mine = error_of([&] {
+    // Ranks may have been started with different arguments: either all have work to do, or the root prints.
+    const auto text = collectively(comm, prelude);
+    if (comm.broadcast_text(text).empty())
+      code = body(comm);
+    else if (comm.is_root())
+      code = print_text(text);
+  });
+  meet(last, settings, mine);
+  const auto agreed = error_of([&] { agree(last, mine); });
+  if (agreed && last.is_root()) print_error(settings.name, *agreed);
+  return agreed ? static_cast<int>(agreed->code()) : last.allreduce_value(static_cast<int>(code), Reduction::max);
+}
+
+} // namespace
+
+int run_program(int argc, char** argv, const ProgramSettings& settings, const Prelude& prelude, const Body& body) {
+  std::optional<MpiSession> session;
+  try {
+    if (!has_launcher())
+      if (const auto text = prelude(); !text.empty()) return static_cast<int>(print_text(text));
+    session.emplace(argc, argv);
+    return run_under_mpi(settings, prelude, body);
+  } catch (...) {
+    // Before MPI this is an error of a process on its own; after it, MPI itself has failed on this rank.
+    const auto error = current_error();
+    print_error(settings.name, error);
+    if (session) abort_job(static_cast<int>(error.code()));
+    return static_cast<int>(error.code());
+  }
+}
+
+} // namespace slr::run

@@ -1,0 +1,235 @@
+#include "slr/run/report.hpp"
+
+#include "slr/base/hash.hpp"
+#include "slr/graph/count.hpp"
+#include "slr/run/versions.hpp"
+#include "slr/store/factors.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <sys/resource.h>
+
+namespace slr::run {
+namespace {
+
+double now_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::int64_t peak_rss_bytes() {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::int64_t>(usage.ru_maxrss) * 1024;
+}
+
+const char* form_name(graph::Form form) {
+  switch (form) {
+  case graph::Form::dense:
+    return "dense";
+  case graph::Form::low_rank:
+    return "low_rank";
+  case graph::Form::kept:
+    return "kept";
+  case graph::Form::mixed:
+    return "mixed";
+  case graph::Form::bias_only:
+    return "bias_only";
+  }
+  return "dense";
+}
+
+nlohmann::ordered_json certificate_json(const LayerOutcome& layer) {
+  const auto& c = layer.certificate;
+  return {{"structure_iterations", layer.relaxed.iterations},
+          {"structure_stop_reason", to_text(layer.relaxed.stop_reason)},
+          {"structure_primal_residual", layer.relaxed.primal_residual},
+          {"structure_dual_residual", layer.relaxed.dual_residual},
+          {"kkt_low_rank", c.low_rank_distance},
+          {"kkt_group", c.group_distance},
+          {"kkt_bias", c.bias_distance},
+          {"kkt_loss", c.loss_distance},
+          {"lambda_factor", layer.lambda_factor},
+          {"pull", layer.refit.pull},
+          {"error_selection", layer.refit.error_selection},
+          {"samples", layer.samples},
+          {"svd_pdgesvd", layer.engine_counts.pdgesvd},
+          {"svd_gram", layer.engine_counts.gram},
+          {"svd_subspace", layer.engine_counts.subspace},
+          {"svd_fallbacks", layer.engine_counts.fallbacks}};
+}
+
+nlohmann::ordered_json layer_json(const LayerOutcome& layer) {
+  nlohmann::ordered_json json{{"name", layer.name}, {"rows", layer.rows}, {"cols", layer.cols}};
+  const auto set = [&](const char* key, auto value) {
+    json[key] = nullptr;
+    if (layer.is_compressed) json[key] = value;
+  };
+  set("rank", layer.factors.numerical_rank);
+  set("kept_groups", layer.factors.kept_groups.size());
+  json["form"] = form_name(layer.form);
+  json["dense_reason"] = nullptr;
+  if (!layer.dense_reason.empty()) json["dense_reason"] = layer.dense_reason;
+  json["parameters_before"] = layer.parameters_before;
+  json["parameters_after"] = layer.parameters_after;
+  set("error_train", layer.refit.report.error_train);
+  set("error_heldout", layer.error_heldout);
+  set("iterations", layer.refit.report.iterations);
+  set("stop_reason", to_text(layer.refit.report.stop_reason));
+  set("primal_residual", layer.refit.report.primal_residual);
+  set("dual_residual", layer.refit.report.dual_residual);
+  json["certificate"] = nullptr;
+  if (layer.samples > 0) json["certificate"] = certificate_json(layer);
+  json["seconds"] = layer.seconds;
+  return json;
+}
+
+store::FactorMatrix row_major(const std::vector<double>& from, std::int64_t rows, std::int64_t cols) {
+  store::FactorMatrix to{rows, cols, std::vector<float>(static_cast<std::size_t>(rows * cols))};
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < cols; ++j)
+      to.values[static_cast<std::size_t>(i * cols + j)] =
+          static_cast<float>(from[static_cast<std::size_t>(j * rows + i)]);
+  return to;
+}
+
+} // namespace
+
+StageClock::Running::Running(StageClock& clock, std::string stage)
+    : clock_(clock), stage_(std::move(stage)), start_(now_seconds()) {}
+StageClock::Running::~Running() {
+  clock_.stages_.emplace_back(stage_, now_seconds() - start_);
+}
+
+nlohmann::ordered_json StageClock::json() const {
+  nlohmann::ordered_json json = nlohmann::ordered_json::object();
+  for (const auto& [stage, seconds] : stages_) json[stage] = json.value(stage, 0.0) + seconds;
+  return json;
+}
+
+double StageClock::total_seconds() const {
+  double total = 0;
+  for (const auto& [stage, seconds] : stages_) total += seconds;
+  return total;
+}
+
+nlohmann::ordered_json make_report(const Communicator& comm, const Network& network, const SweepResult& result,
+                                   const Accuracy& accuracy, const std::string& accuracy_on, const StageClock& clock,
+                                   const std::optional<std::int64_t>& parameter_limit) {
+  const auto before = graph::count(network.model), after = graph::count(result.model);
+  nlohmann::ordered_json report;
+  report["model"] = {
+      {"parameters_before", before.parameters},
+      {"parameters_after", after.parameters},
+      {"parameter_ratio",
+       after.parameters > 0 ? static_cast<double>(before.parameters) / static_cast<double>(after.parameters) : 0.0},
+      {"parameter_limit", nullptr},
+      {"macs_before", before.macs},
+      {"macs_after", after.macs},
+      {"bytes_before", before.bytes},
+      {"bytes_after", after.bytes}};
+  if (parameter_limit) report["model"]["parameter_limit"] = *parameter_limit;
+  report["accuracy"] = before_after_json(accuracy);
+  report["accuracy"]["on"] = accuracy_on;
+  report["layers"] = nlohmann::ordered_json::array();
+  for (const auto& layer : result.layers) report["layers"].push_back(layer_json(layer));
+  report["run"] = {{"mpi_ranks", comm.size()},
+                   {"groups", 1},
+                   {"seconds", clock.total_seconds()},
+                   {"seconds_by_stage", clock.json()},
+                   {"peak_rss_bytes", comm.allreduce_value(peak_rss_bytes(), Reduction::max)}};
+  return report;
+}
+
+void write_factors(const SweepResult& result, const Network& network, const std::string& config_hash,
+                   const std::filesystem::path& file) {
+  store::FactorsWriter writer(file, {{"model_sha256", network.sha256}, {"config_hash", config_hash}});
+  for (const auto& layer : result.layers) {
+    if (!layer.is_compressed) continue;
+    const auto& f = layer.factors;
+    const auto& graph_layer = *std::find_if(network.layers.begin(), network.layers.end(),
+                                            [&](const auto& l) { return l.name == layer.name; });
+    const auto kept = static_cast<std::int64_t>(f.kept_groups.size()) * graph_layer.window_area();
+    store::LayerFactors out;
+    out.name = layer.name;
+    out.u = row_major(f.u, layer.rows, f.numerical_rank);
+    out.v = row_major(f.v, f.numerical_rank, layer.cols - kept);
+    out.b = row_major(f.b, layer.rows, kept);
+    out.kept_groups = f.kept_groups;
+    out.bias.assign(f.bias.begin(), f.bias.end());
+    const auto certificate = certificate_json(layer);
+    for (const auto& [key, value] : certificate.items()) {
+      if (value.is_number_integer())
+        out.certificate[key] = value.get<std::int64_t>();
+      else if (value.is_number())
+        out.certificate[key] = value.get<double>();
+      else if (value.is_string())
+        out.certificate[key] = value.get<std::string>();
+    }
+    out.certificate["rows"] = layer.rows;
+    out.certificate["cols"] = layer.cols;
+    out.certificate["group_columns"] = graph_layer.window_area();
+    out.certificate["activation"] = solver_activation(graph_layer.activation).to_text();
+    out.certificate["error_train"] = layer.refit.report.error_train;
+    out.certificate["error_heldout"] = layer.error_heldout;
+    out.certificate["primal_residual"] = layer.refit.report.primal_residual;
+    out.certificate["dual_residual"] = layer.refit.report.dual_residual;
+    out.certificate["stop_reason"] = to_text(layer.refit.report.stop_reason);
+    out.traces["objective"] = layer.relaxed.objective;
+    out.traces["refit_error"] = layer.refit.report.objective;
+    writer.write(out);
+  }
+  writer.commit();
+}
+
+std::map<std::string, std::string> output_hashes(const OutputFiles& files) {
+  return {{"compressed.onnx", sha256_of_file(files.compressed())}, {"factors.h5", sha256_of_file(files.factors())}};
+}
+
+std::map<std::string, std::string> input_hashes(const Configuration& config) {
+  std::map<std::string, std::string> hashes;
+  const auto add = [&](const FilePath& path) {
+    if (path.empty()) return;
+    if (!std::filesystem::is_directory(path.absolute)) {
+      hashes[path.absolute.string()] = sha256_of_file(path.absolute);
+      return;
+    }
+    std::vector<std::filesystem::path> members;
+    for (const auto& entry : std::filesystem::directory_iterator(path.absolute))
+      if (entry.is_regular_file()) members.push_back(entry.path());
+    std::sort(members.begin(), members.end());
+    Sha256 folder; // one hash for a folder: of its files' names and hashes
+    for (const auto& member : members) folder.update(member.filename().string() + " " + sha256_of_file(member) + "\n");
+    hashes[path.absolute.string()] = folder.hex();
+  };
+  add(config.model);
+  for (const auto* source : {&config.data.calibration, &config.data.validation}) {
+    add(source->images);
+    add(source->labels);
+    add(source->list);
+  }
+  return hashes;
+}
+
+nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config, const OutputFiles& files) {
+  nlohmann::ordered_json manifest;
+  manifest["program"] = "slr_compress";
+  manifest["schema"] = 1;
+  manifest["configuration"] = resolved_json(config);
+  manifest["configuration_hash"] = configuration_hash(config);
+  manifest["mpi_ranks"] = comm.size();
+  manifest["seed"] = config.calibration.seed;
+  manifest["versions"] = library_versions();
+  manifest["inputs"] = input_hashes(config);
+  nlohmann::ordered_json shards = nlohmann::ordered_json::object();
+  std::vector<std::filesystem::path> members;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(files.features()))
+    if (entry.is_regular_file()) members.push_back(entry.path());
+  std::sort(members.begin(), members.end());
+  for (const auto& member : members)
+    shards[std::filesystem::relative(member, files.folder).generic_string()] = sha256_of_file(member);
+  manifest["shards"] = shards;
+  manifest["outputs"] = output_hashes(files);
+  return manifest;
+}
+
+} // namespace slr::run

@@ -1,0 +1,118 @@
+#include "slr/graph/count.hpp"
+#include "slr/run/solver_options.hpp"
+#include "slr/run/sweep.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+
+namespace slr::run {
+namespace {
+
+constexpr int evaluations = 9;
+constexpr std::int64_t first_iterations = 60; // of the first factor
+constexpr std::int64_t later_iterations = 25; // of the following ones, which start from the last
+constexpr double close_enough = 0.02;         // the sweep trims what is left
+
+/// A layer's problem on the original inputs, kept between factors so that each starts from the last one's solution.
+struct WarmLayer {
+  std::size_t index = 0;
+  PreparedProblem prepared;
+  LayerStatistics statistics;
+  std::unique_ptr<RelaxedSolver> solver;
+};
+
+} // namespace
+
+std::optional<std::int64_t> parameter_limit(const Network& network, const std::vector<std::string>& dense_reasons,
+                                            const Configuration& config) {
+  if (config.budget.parameters.empty()) return std::nullopt;
+  const auto& target = config.budget.parameters.front();
+  const auto whole = graph::count(network.model).parameters;
+  const auto limit = static_cast<std::int64_t>(
+      std::floor(target.at_most ? *target.at_most : static_cast<double>(whole) / *target.factor));
+  std::int64_t least = whole; // every layer that may shrink at rank one
+  for (std::size_t i = 0; i < network.layers.size(); ++i)
+    if (dense_reasons[i].empty()) {
+      const auto& layer = network.layers[i];
+      least -= dense_parameters(network, layer);
+      least += std::min(dense_parameters(network, layer), graph::cheapest_form(layer, 1, 0).parameters);
+    }
+  if (least > limit)
+    throw Error(ExitCode::configuration,
+                config.where("budget.parameters") + ": budget.parameters allows " + std::to_string(limit) +
+                    " parameters, but even at rank one the network has " + std::to_string(least) +
+                    "; the largest factor that can be met is " +
+                    std::to_string(static_cast<double>(whole) / static_cast<double>(least)).substr(0, 6));
+  return limit;
+}
+
+SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
+                                const Configuration& config, std::int64_t limit, Progress& progress) {
+  const auto share = share_of_rank(comm, config.calibration.images);
+  const auto options = relaxed_options(config);
+  std::vector<std::unique_ptr<WarmLayer>> layers;
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    if (!dense_reasons[i].empty()) continue;
+    auto layer = std::make_unique<WarmLayer>();
+    layer->index = i;
+    layer->prepared = prepare_problem(comm, network, network.layers[i], features, share, {});
+    layer->statistics = measure_statistics(comm, row_grid, layer->prepared.problem);
+    layer->solver = std::make_unique<RelaxedSolver>(comm, layer->prepared.problem, layer->prepared.scale,
+                                                    layer->statistics, options);
+    layers.push_back(std::move(layer));
+  }
+  const auto whole = graph::count(network.model).parameters;
+  progress.stage("budget", evaluations);
+
+  const auto evaluate = [&](double factor, std::int64_t iterations) {
+    SharedFactor result{factor, {}, {}};
+    result.points.resize(network.layers.size());
+    for (const auto& layer : network.layers) result.parameters.push_back(dense_parameters(network, layer));
+    std::int64_t done = 0;
+    for (const auto& layer : layers) {
+      const auto& graph_layer = network.layers[layer->index];
+      progress.layer(done++, static_cast<std::int64_t>(layers.size()), graph_layer.name);
+      (void)layer->solver->solve(factor, iterations, config.method.tolerance, step_listener(progress));
+      const auto structure = layer->solver->structure();
+      result.points[layer->index] = layer->solver->point();
+      auto& here = result.parameters[layer->index];
+      here = std::min(here, graph::cheapest_form(graph_layer, structure.target_rank,
+                                                 static_cast<std::int64_t>(structure.kept_groups.size()))
+                                .parameters);
+    }
+    return result;
+  };
+  const auto total = [&](const SharedFactor& at) {
+    std::int64_t sum = whole;
+    for (std::size_t i = 0; i < network.layers.size(); ++i)
+      sum += at.parameters[i] - dense_parameters(network, network.layers[i]);
+    return sum;
+  };
+  const auto is_close = [&](const SharedFactor& at) {
+    return std::abs(static_cast<double>(total(at) - limit)) <= close_enough * static_cast<double>(limit);
+  };
+
+  // Factors above `low` give too many parameters, those below `high` too few: more penalty, fewer parameters.
+  double low = 0, high = 0, factor = 1;
+  SharedFactor best;
+  for (int i = 0; i < evaluations; ++i) {
+    auto now = evaluate(factor, i == 0 ? first_iterations : later_iterations);
+    progress.advance(i + 1);
+    const bool is_too_large = total(now) > limit;
+    (is_too_large ? low : high) = factor;
+    const auto off = [&](const SharedFactor& at) { return std::abs(static_cast<double>(total(at) - limit)); };
+    if (best.parameters.empty() || off(now) < off(best)) best = std::move(now);
+    if (is_close(best)) break;
+    if (high == 0)
+      factor *= 2;
+    else if (low == 0)
+      factor /= 2;
+    else
+      factor = std::sqrt(low * high);
+  }
+  return best;
+}
+
+} // namespace slr::run

@@ -1,0 +1,47 @@
+// What the configuration language has and this version does not do yet: the only such list. An entry goes when its
+// feature comes.
+#include "slr/run/configuration.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace slr::run {
+namespace {
+
+struct Missing {
+  const char* key;
+  bool (*is_asked_for)(const Configuration&);
+  const char* instead;
+};
+
+constexpr std::array missing{
+    Missing{"method.kind", [](const Configuration& c) { return c.method.kind == MethodKind::constrained; },
+            "use relaxed"},
+    Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
+            "use channel"},
+    Missing{"budget.macs", [](const Configuration& c) { return !c.budget.macs.empty(); }, "use budget.parameters"},
+    Missing{"budget.bytes", [](const Configuration& c) { return !c.budget.bytes.empty(); }, "use budget.parameters"},
+    Missing{"budget.latency", [](const Configuration& c) { return !c.budget.latency.empty(); },
+            "use budget.parameters"},
+    Missing{"budget.parameters", [](const Configuration& c) { return c.budget.parameters.size() > 1; },
+            "give one value and run once per value"},
+    Missing{"refine.epochs", [](const Configuration& c) { return c.refine.epochs > 0; }, "use 0"},
+    Missing{"pipeline.groups", [](const Configuration& c) { return c.pipeline.groups > 1; }, "use 1"},
+    Missing{"pipeline.schedule", [](const Configuration& c) { return c.pipeline.schedule != Schedule::sequential; },
+            "use sequential"},
+    Missing{"batch", [](const Configuration& c) { return !c.batch.empty(); }, "run once per item"},
+    Missing{"calibration.files", [](const Configuration& c) { return c.calibration.files == ShardsPer::node; },
+            "use rank"},
+};
+
+} // namespace
+
+void check_supported(const Configuration& config) {
+  const auto* const first =
+      std::find_if(missing.begin(), missing.end(), [&](const Missing& each) { return each.is_asked_for(config); });
+  if (first != missing.end())
+    throw Error(ExitCode::configuration, config.where(first->key) + ": this value of " + first->key +
+                                             " is not available in this version; " + first->instead);
+}
+
+} // namespace slr::run

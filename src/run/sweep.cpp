@@ -1,0 +1,172 @@
+#include "slr/run/sweep.hpp"
+
+#include "slr/graph/count.hpp"
+#include "slr/mpi/agree.hpp"
+#include "slr/run/solver_options.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace slr::run {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+graph::FormCost cost_of(const graph::Layer& layer, const Structure& structure) {
+  return graph::cheapest_form(layer, structure.target_rank, static_cast<std::int64_t>(structure.kept_groups.size()));
+}
+
+/// Gives up rank, then kept groups, until the layer has at most `allowance` parameters, but not everything. What the
+/// iteration on the original inputs counted and what the one on the real inputs finds differ by little.
+void shrink_to(const graph::Layer& layer, std::int64_t allowance, Structure& structure) {
+  while (cost_of(layer, structure).parameters > allowance) {
+    if (structure.target_rank > 1 || (structure.target_rank == 1 && structure.kept_groups.empty()))
+      --structure.target_rank;
+    else if (!structure.kept_groups.empty())
+      structure.kept_groups.pop_back();
+    else
+      return;
+  }
+}
+
+graph::CompressedLayer row_major(const LayerFactors& factors, std::int64_t rows, std::int64_t cols,
+                                 std::int64_t group_columns) {
+  const auto kept = static_cast<std::int64_t>(factors.kept_groups.size()) * group_columns, r = factors.numerical_rank;
+  const auto transpose = [](const std::vector<double>& from, std::int64_t m, std::int64_t n) {
+    std::vector<float> to(static_cast<std::size_t>(m * n));
+    for (std::int64_t i = 0; i < m; ++i)
+      for (std::int64_t j = 0; j < n; ++j)
+        to[static_cast<std::size_t>(i * n + j)] = static_cast<float>(from[static_cast<std::size_t>(j * m + i)]);
+    return to;
+  };
+  graph::CompressedLayer result;
+  result.kept_groups = factors.kept_groups;
+  result.rank = r;
+  result.U = transpose(factors.u, rows, r);
+  result.V = transpose(factors.v, r, cols - kept);
+  result.B = transpose(factors.b, rows, kept);
+  result.bias.assign(factors.bias.begin(), factors.bias.end());
+  return result;
+}
+
+/// One layer: structure from the relaxed problem, weights from the refit.
+void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedProblem& prepared,
+                 const graph::Layer& layer, const Configuration& config, double factor,
+                 const std::optional<RelaxedPoint>& start, std::optional<std::int64_t> allowance, Progress& progress,
+                 LayerOutcome& outcome) {
+  const auto& [problem, scale] = prepared;
+  const auto statistics = measure_statistics(comm, row_grid, problem);
+  outcome.samples = statistics.samples;
+  outcome.lambda_factor = factor;
+  RelaxedSolver solver(comm, problem, scale, statistics, relaxed_options(config));
+  if (start) solver.start_from(*start);
+  outcome.relaxed =
+      solver.solve(factor, config.method.iteration_limit(), config.method.tolerance, step_listener(progress));
+  outcome.certificate = solver.certificate();
+  outcome.engine_counts = solver.engine_counts();
+  auto structure = solver.structure();
+  if (allowance) shrink_to(layer, *allowance, structure);
+  const auto cost = cost_of(layer, structure);
+  if (cost.parameters >= outcome.parameters_before) {
+    outcome.dense_reason = "does not pay";
+    return;
+  }
+  RefitOptions options;
+  options.tolerance = config.method.tolerance;
+  options.engine = svd_engine(config);
+  outcome.refit = refit(comm, problem, scale, statistics, structure, options, step_listener(progress));
+  outcome.engine_counts = outcome.engine_counts + outcome.refit.engine_counts;
+  outcome.factors = outcome.refit.factors;
+  outcome.error_heldout = relative_error(
+      comm, problem, scale, problem.report,
+      assemble_weights(outcome.factors, problem.rows, problem.cols, problem.group_columns), outcome.factors.bias);
+  outcome.is_compressed = true;
+}
+
+} // namespace
+
+SweepResult sweep(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+                  const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
+                  const std::filesystem::path& features_folder, Progress& progress) {
+  const auto share = share_of_rank(comm, config.calibration.images);
+  const infer::Sampling sampling{static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
+  const auto limit = parameter_limit(network, dense_reasons, config);
+  const auto row_grid = ProcessGrid::row(comm);
+  SharedFactor shared;
+  shared.points.resize(network.layers.size());
+  for (const auto& layer : network.layers) shared.parameters.push_back(dense_parameters(network, layer));
+  if (limit) shared = find_shared_factor(comm, row_grid, network, dense_reasons, features, config, *limit, progress);
+
+  // A layer that does not pay on the original inputs stays dense. The others share what the limit leaves in proportion
+  // to what they are expected to need; what one does not use goes to the next.
+  auto reasons = dense_reasons;
+  std::int64_t budget_left = limit.value_or(0), expected_left = 0;
+  budget_left -= graph::count(network.model).parameters;
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto dense = dense_parameters(network, network.layers[i]);
+    if (reasons[i].empty() && limit && shared.parameters[i] >= dense) reasons[i] = "does not pay";
+    if (!reasons[i].empty()) continue;
+    budget_left += dense;
+    expected_left += shared.parameters[i];
+  }
+
+  SweepResult result{network.model, {}, false};
+  const bool follows_compressed = config.calibration.inputs == CalibrationInputs::compressed;
+  auto frontier = collectively(comm, [&] { return Frontier(network, feed, follows_compressed ? share : Share{}); });
+  std::vector<double> weights;
+  for (const auto& layer : network.layers)
+    weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
+  const auto count = static_cast<std::int64_t>(network.layers.size());
+  progress.stage("solve", count, weights);
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& layer = network.layers[i];
+    const auto start = std::chrono::steady_clock::now();
+    progress.layer(static_cast<std::int64_t>(i), count, layer.name);
+    LayerOutcome outcome;
+    outcome.name = layer.name;
+    outcome.rows = layer.rows;
+    outcome.cols = layer.cols;
+    outcome.parameters_before = outcome.parameters_after = dense_parameters(network, layer);
+    outcome.dense_reason = reasons[i];
+    if (reasons[i].empty()) {
+      std::optional<std::int64_t> allowance;
+      if (limit) allowance = expected_left > 0 ? budget_left * shared.parameters[i] / expected_left : 0;
+      try {
+        const auto inputs = collectively(comm, [&] {
+          if (!follows_compressed) return std::vector<float>();
+          auto rows = frontier.inputs_of(result.model, layer.name, sampling);
+          write_inputs(comm, network, layer, features, share, rows, features_folder);
+          return rows;
+        });
+        const auto prepared = prepare_problem(comm, network, layer, features, share, inputs);
+        solve_layer(comm, row_grid, prepared, layer, config, shared.factor, shared.points[i], allowance, progress,
+                    outcome);
+      } catch (const Error& error) {
+        if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;
+        outcome.dense_reason = std::string("failed: ") + error.what();
+        result.is_failure_tolerated = true;
+        progress.warning(std::string(error.what()) + "; the layer stays dense (on_failure: keep_dense)");
+      }
+    }
+    if (outcome.is_compressed) {
+      const auto now = graph::find_layers(result.model);
+      const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
+      require(here != now.end(), "layer " + layer.name + " disappeared from the network");
+      outcome.form = graph::replace_layer(result.model, *here,
+                                          row_major(outcome.factors, layer.rows, layer.cols, layer.window_area()));
+      outcome.parameters_after =
+          cost_of(layer, {outcome.factors.kept_groups, outcome.factors.numerical_rank}).parameters;
+    }
+    if (reasons[i].empty()) {
+      budget_left -= outcome.parameters_after;
+      expected_left -= shared.parameters[i];
+    }
+    outcome.seconds = seconds_since(start);
+    result.layers.push_back(std::move(outcome));
+  }
+  return result;
+}
+
+} // namespace slr::run
