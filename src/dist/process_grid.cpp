@@ -38,8 +38,8 @@ ProcessGrid::ProcessGrid(const Communicator& comm, int rows, int cols)
   int blacs_cols = -1;
   if (expected && context_ >= 0) Cblacs_gridinfo(context_, &blacs_rows, &blacs_cols, &my_row_, &my_col_);
   std::optional<Error> error;
-  if (expected && (blacs_rows != rows || blacs_cols != cols || my_row_ != comm_.rank() / cols ||
-                   my_col_ != comm_.rank() % cols))
+  if (expected &&
+      (blacs_rows != rows || blacs_cols != cols || my_row_ != comm_.rank() / cols || my_col_ != comm_.rank() % cols))
     error = Error(ExitCode::bug, "internal error: BLACS and MPI disagree on the place of rank " +
                                      std::to_string(comm_.rank()) + " in a process grid");
   if (!expected) context_ = my_row_ = my_col_ = -1;
@@ -51,7 +51,9 @@ ProcessGrid::ProcessGrid(const Communicator& comm, int rows, int cols)
   }
 }
 
-ProcessGrid::~ProcessGrid() { release(); }
+ProcessGrid::~ProcessGrid() {
+  release();
+}
 
 void ProcessGrid::release() noexcept {
   int finalized = 0;

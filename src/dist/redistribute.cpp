@@ -8,7 +8,9 @@
 namespace slr {
 namespace {
 
-bool covers(const ProcessGrid& grid, const Communicator& comm) { return grid.rows() * grid.cols() == comm.size(); }
+bool covers(const ProcessGrid& grid, const Communicator& comm) {
+  return grid.rows() * grid.cols() == comm.size();
+}
 
 template <class T>
 void copy_on_one_rank(View<const T> source, View<T> destination) {

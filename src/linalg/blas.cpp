@@ -5,7 +5,9 @@
 
 namespace slr::blas {
 namespace {
-int size32(std::int64_t n) { return narrow<int>(n, "an extent of a matrix"); }
+int size32(std::int64_t n) {
+  return narrow<int>(n, "an extent of a matrix");
+}
 } // namespace
 
 template <class T>
@@ -27,8 +29,8 @@ void syrk(Uplo uplo, Op op, std::int64_t n, std::int64_t k, T alpha, const std::
 
 template <class T>
 void syr2k(Uplo uplo, std::int64_t n, std::int64_t k, T alpha, const std::type_identity_t<T>* a, std::int64_t lda,
-           const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta,
-           std::type_identity_t<T>* c, std::int64_t ldc) {
+           const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta, std::type_identity_t<T>* c,
+           std::int64_t ldc) {
   const char ul = static_cast<char>(uplo), t = 'N';
   const int n32 = size32(n), k32 = size32(k), la = size32(lda), lb = size32(ldb), lc = size32(ldc);
   detail::Fortran<T>::syr2k(&ul, &t, &n32, &k32, &alpha, a, &la, b, &lb, &beta, c, &lc, 1, 1);
@@ -36,8 +38,8 @@ void syr2k(Uplo uplo, std::int64_t n, std::int64_t k, T alpha, const std::type_i
 
 template <class T>
 void symm(Uplo uplo, std::int64_t n, std::int64_t k, T alpha, const std::type_identity_t<T>* a, std::int64_t lda,
-          const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta,
-          std::type_identity_t<T>* c, std::int64_t ldc) {
+          const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta, std::type_identity_t<T>* c,
+          std::int64_t ldc) {
   const char side = 'L', ul = static_cast<char>(uplo);
   const int n32 = size32(n), k32 = size32(k), la = size32(lda), lb = size32(ldb), lc = size32(ldc);
   detail::Fortran<T>::symm(&side, &ul, &n32, &k32, &alpha, a, &la, b, &lb, &beta, c, &lc, 1, 1);

@@ -24,8 +24,7 @@ std::vector<double> diagonal_of(DistMatrix<double>& c) {
 }
 
 void set_diagonal(DistMatrix<double>& c, const std::vector<double>& diagonal, double delta) {
-  c.for_each_diagonal(
-      [&](std::int64_t i, double& value) { value = diagonal[static_cast<std::size_t>(i)] + delta; });
+  c.for_each_diagonal([&](std::int64_t i, double& value) { value = diagonal[static_cast<std::size_t>(i)] + delta; });
 }
 
 /// min_j L_jj^2 / (C_jj + delta).
@@ -72,10 +71,10 @@ struct CholeskyFactor::State {
   CholeskyOptions options;
   double pivot_tolerance;
   CholeskyReport report;
-  std::vector<double> diagonal;        ///< of C, on every rank
-  std::vector<bool> left_out;          ///< by column
-  std::vector<double> whole;           ///< L on rank 0, for small k
-  DistMatrix<double> distributed;      ///< L on the square grid, for large k
+  std::vector<double> diagonal;   ///< of C, on every rank
+  std::vector<bool> left_out;     ///< by column
+  std::vector<double> whole;      ///< L on rank 0, for small k
+  DistMatrix<double> distributed; ///< L on the square grid, for large k
 
   State(DistMatrix<double>& c, double delta, std::string_view words, const CholeskyOptions& chosen)
       : comm(c.comm().handle()), k(c.rows()), context(words), options(chosen),
@@ -235,8 +234,10 @@ CholeskyFactor::CholeskyFactor(DistMatrix<double> c, double delta, std::string_v
   state_->diagonal = diagonal_of(c);
   state_->note_dead();
   set_diagonal(c, state_->diagonal, delta);
-  if (state_->is_on_one_rank()) state_->factor_on_one_rank(c);
-  else state_->factor_on_grid(c);
+  if (state_->is_on_one_rank())
+    state_->factor_on_one_rank(c);
+  else
+    state_->factor_on_grid(c);
   const auto out = std::count(state_->left_out.begin(), state_->left_out.end(), true);
   state_->report.numerical_rank = state_->k - out;
 }
@@ -245,9 +246,17 @@ CholeskyFactor::~CholeskyFactor() = default;
 CholeskyFactor::CholeskyFactor(CholeskyFactor&&) noexcept = default;
 CholeskyFactor& CholeskyFactor::operator=(CholeskyFactor&&) noexcept = default;
 
-const CholeskyReport& CholeskyFactor::report() const { return state_->report; }
-void CholeskyFactor::solve(DistMatrix<double>& b) const { state_->apply(b, true, true); }
-void CholeskyFactor::solve_upper(DistMatrix<double>& b) const { state_->apply(b, true, false); }
-void CholeskyFactor::solve_lower(DistMatrix<double>& b) const { state_->apply(b, false, true); }
+const CholeskyReport& CholeskyFactor::report() const {
+  return state_->report;
+}
+void CholeskyFactor::solve(DistMatrix<double>& b) const {
+  state_->apply(b, true, true);
+}
+void CholeskyFactor::solve_upper(DistMatrix<double>& b) const {
+  state_->apply(b, true, false);
+}
+void CholeskyFactor::solve_lower(DistMatrix<double>& b) const {
+  state_->apply(b, false, true);
+}
 
 } // namespace slr

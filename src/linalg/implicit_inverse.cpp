@@ -24,11 +24,11 @@ struct ImplicitInverse::State {
   std::string context;
   std::int64_t panel_bytes;
   std::int64_t k;
-  std::int64_t mine;                  ///< samples on this rank
-  std::vector<std::int64_t> counts;   ///< samples by rank
-  std::vector<std::int64_t> firsts;   ///< global number of each rank's first sample
+  std::int64_t mine;                ///< samples on this rank
+  std::vector<std::int64_t> counts; ///< samples by rank
+  std::vector<std::int64_t> firsts; ///< global number of each rank's first sample
   std::int64_t total = 0;
-  DistMatrix<double> factor;          ///< lower Cholesky factor of N delta I + Xc^T Xc
+  DistMatrix<double> factor; ///< lower Cholesky factor of N delta I + Xc^T Xc
 
   State(const Communicator& world, std::span<const float> samples, std::vector<double> row_means, double damping,
         std::string_view words, std::int64_t bytes)
@@ -98,14 +98,15 @@ void ImplicitInverse::State::build_kernel() {
       const LocalRow end(d.rows.local_begin(top + width, grid->my_row()));
       for (LocalCol j(0); j.value() < factor.local_cols(); ++j)
         for (LocalRow i = begin; i < end; ++i)
-          factor.at(i, j) = rows[static_cast<std::size_t>((factor.global_row(i) - top) +
-                                                          factor.global_col(j).value() * width)];
+          factor.at(i, j) =
+              rows[static_cast<std::size_t>((factor.global_row(i) - top) + factor.global_col(j).value() * width)];
     }
   }
   factor.for_each_diagonal([&](std::int64_t, double& value) { value += double(total) * delta; });
   if (scalapack::potrf(Uplo::lower, factor, context) != 0)
-    throw Error(ExitCode::numerical, context + (context.empty() ? "" : ": ") +
-                                         "the damped kernel of the samples is not positive definite; raise the damping");
+    throw Error(ExitCode::numerical,
+                context + (context.empty() ? "" : ": ") +
+                    "the damped kernel of the samples is not positive definite; raise the damping");
 }
 
 void ImplicitInverse::State::solve(DistMatrix<double>& b) const {
@@ -166,8 +167,8 @@ void ImplicitInverse::State::solve(DistMatrix<double>& b) const {
 /// (1 - ||L^-1 Xc^T e_j||^2) / delta for every column j.
 std::vector<double> ImplicitInverse::State::diagonal() const {
   std::vector<double> squares(static_cast<std::size_t>(k), 0.0);
-  const std::int64_t panel_rows =
-      std::clamp<std::int64_t>(panel_bytes / (3 * 8 * std::max<std::int64_t>(total, 1)), 1, std::max<std::int64_t>(k, 1));
+  const std::int64_t panel_rows = std::clamp<std::int64_t>(panel_bytes / (3 * 8 * std::max<std::int64_t>(total, 1)), 1,
+                                                           std::max<std::int64_t>(k, 1));
   for (std::int64_t top = 0; top < k; top += panel_rows) {
     const std::int64_t rows = std::min(panel_rows, k - top);
     std::vector<double> piece(static_cast<std::size_t>(rows * mine));
@@ -205,8 +206,14 @@ ImplicitInverse::~ImplicitInverse() = default;
 ImplicitInverse::ImplicitInverse(ImplicitInverse&&) noexcept = default;
 ImplicitInverse& ImplicitInverse::operator=(ImplicitInverse&&) noexcept = default;
 
-std::int64_t ImplicitInverse::samples() const { return state_->total; }
-void ImplicitInverse::solve(DistMatrix<double>& b) const { state_->solve(b); }
-std::vector<double> ImplicitInverse::diagonal() const { return state_->diagonal(); }
+std::int64_t ImplicitInverse::samples() const {
+  return state_->total;
+}
+void ImplicitInverse::solve(DistMatrix<double>& b) const {
+  state_->solve(b);
+}
+std::vector<double> ImplicitInverse::diagonal() const {
+  return state_->diagonal();
+}
 
 } // namespace slr

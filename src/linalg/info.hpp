@@ -10,9 +10,10 @@
 namespace slr::detail {
 
 /// The sentence for INFO != 0. `arguments` are the routine's argument names, separated by blanks; a negative INFO -i
-/// names the i-th, and -(100 i + j) the j-th entry of it (a descriptor). `meaning` says what a positive INFO stands for.
-[[nodiscard]] Error info_error(std::string_view routine, std::string_view arguments, int info,
-                               std::string_view meaning, std::string_view context);
+/// names the i-th, and -(100 i + j) the j-th entry of it (a descriptor). `meaning` says what a positive INFO stands
+/// for.
+[[nodiscard]] Error info_error(std::string_view routine, std::string_view arguments, int info, std::string_view meaning,
+                               std::string_view context);
 
 /// Local routines: throws unless info is 0.
 inline void check_info(std::string_view routine, std::string_view arguments, int info, std::string_view meaning,

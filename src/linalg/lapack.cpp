@@ -23,7 +23,9 @@ std::string name(std::string_view routine) {
   return std::string(letter<T>) + std::string(routine);
 }
 
-int size32(std::int64_t n) { return narrow<int>(n, "an extent of a matrix"); }
+int size32(std::int64_t n) {
+  return narrow<int>(n, "an extent of a matrix");
+}
 
 /// A workspace size from a query, rounded up: a float cannot hold every integer that it should report.
 template <class T>
@@ -83,9 +85,8 @@ std::vector<T> syevr(std::int64_t n, T* a, std::int64_t lda, T* z, std::int64_t 
   const auto call = [&](T* work, int* iwork) {
     Fortran<T>::syevr(&jobz, &range, &ul, &n32, a, &la, &zero, &zero, &none, &none, &zero, &found, w.data(), z, &lz,
                       support.data(), work, &lwork, iwork, &liwork, &info, 1, 1, 1);
-    check_info(name<T>("syevr"),
-               "jobz range uplo n a lda vl vu il iu abstol m w z ldz isuppz work lwork iwork liwork", info,
-               "eigenvalues did not converge", context);
+    check_info(name<T>("syevr"), "jobz range uplo n a lda vl vu il iu abstol m w z ldz isuppz work lwork iwork liwork",
+               info, "eigenvalues did not converge", context);
   };
   call(&work_query, &iwork_size);
   lwork = work_size(work_query);

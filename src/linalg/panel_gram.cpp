@@ -79,8 +79,8 @@ void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std:
           "a Gram matrix is summed onto block columns of all ranks");
   std::vector<double> chunk, partial, mine;
   // A chunk of samples is converted at a time, of the size of a panel.
-  const std::int64_t chunk_cols =
-      std::clamp<std::int64_t>(panel_bytes / (8 * std::max<std::int64_t>(k, 1)), 1, std::max<std::int64_t>(local_cols, 1));
+  const std::int64_t chunk_cols = std::clamp<std::int64_t>(panel_bytes / (8 * std::max<std::int64_t>(k, 1)), 1,
+                                                           std::max<std::int64_t>(local_cols, 1));
   for (std::int64_t from = 0; from < k;) {
     const PanelPlan plan = plan_panel(c, from, panel_bytes);
     const std::int64_t rows = k - plan.top;

@@ -36,7 +36,9 @@ const ProcessGrid& grid_of(const View<T>& view) {
   return *view.matrix->grid();
 }
 
-bool is_one_process(const ProcessGrid& grid) { return grid.rows() * grid.cols() == 1; }
+bool is_one_process(const ProcessGrid& grid) {
+  return grid.rows() * grid.cols() == 1;
+}
 
 /// First local element of a view on a grid of one process.
 template <class T>
@@ -44,7 +46,9 @@ T* local(const View<T>& view) {
   return view.matrix->local().data() + view.row.value() + view.col.value() * view.matrix->lld();
 }
 
-int size32(std::int64_t n) { return narrow<int>(n, "an extent of a matrix"); }
+int size32(std::int64_t n) {
+  return narrow<int>(n, "an extent of a matrix");
+}
 
 /// LWORK from a query. A float cannot hold every integer that a query should report, and psgesvd's is one short for
 /// 4096 x 25088: round up generously; beyond 32 bits is an error.
@@ -70,8 +74,8 @@ void gemm(Op op_a, Op op_b, T alpha, In<T> a, In<T> b, std::type_identity_t<T> b
           "the shapes of a product do not fit");
   if (c.rows == 0 || c.cols == 0 || !grid_of(a).contains_me()) return;
   if (is_one_process(grid_of(a)))
-    return blas::gemm<T>(op_a, op_b, c.rows, c.cols, inner, alpha, local(a), a.matrix->lld(), local(b),
-                         b.matrix->lld(), beta, local(c), c.matrix->lld());
+    return blas::gemm<T>(op_a, op_b, c.rows, c.cols, inner, alpha, local(a), a.matrix->lld(), local(b), b.matrix->lld(),
+                         beta, local(c), c.matrix->lld());
   const char ta = static_cast<char>(op_a), tb = static_cast<char>(op_b);
   const int m = size32(c.rows), n = size32(c.cols), k = size32(inner);
   const Argument aa(a), bb(b);
@@ -237,7 +241,9 @@ std::vector<T> gesvd(DistMatrix<T>& a, DistMatrix<T>& u, DistMatrix<T>& vt, std:
           "the factors of a singular value decomposition have other shapes");
   const auto& blocks = a.distribution();
   require(blocks.rows.block() == blocks.cols.block(), "p?gesvd returns nonsense unless blocks are square");
-  const auto spans = [](std::int64_t extent, std::int64_t block, int parts) { return (extent - 1) / block + 1 >= parts; };
+  const auto spans = [](std::int64_t extent, std::int64_t block, int parts) {
+    return (extent - 1) / block + 1 >= parts;
+  };
   require(q == 0 || is_one_process(*a.grid()) ||
               (q > 2 && spans(a.rows(), blocks.rows.block(), a.grid()->rows()) &&
                spans(a.cols(), blocks.cols.block(), a.grid()->cols())),
@@ -263,9 +269,9 @@ std::vector<T> gesvd(DistMatrix<T>& a, DistMatrix<T>& u, DistMatrix<T>& vt, std:
       call(work.data());
     }
   }
-  check_info(a.comm(), name<T>("gesvd"),
-             "jobu jobvt m n a ia ja desca s u iu ju descu vt ivt jvt descvt work lwork", info,
-             info > q ? "the processes found different singular values" : "singular values did not converge", context);
+  check_info(a.comm(), name<T>("gesvd"), "jobu jobvt m n a ia ja desca s u iu ju descu vt ivt jvt descvt work lwork",
+             info, info > q ? "the processes found different singular values" : "singular values did not converge",
+             context);
   a.comm().broadcast(std::span<T>(s));
   return s;
 }

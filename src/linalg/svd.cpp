@@ -18,10 +18,14 @@ using detail::Request;
 
 std::string_view engine_name(Engine engine) {
   switch (engine) {
-  case Engine::automatic: return "auto";
-  case Engine::pdgesvd: return "pdgesvd";
-  case Engine::gram: return "gram";
-  case Engine::subspace: return "subspace";
+  case Engine::automatic:
+    return "auto";
+  case Engine::pdgesvd:
+    return "pdgesvd";
+  case Engine::gram:
+    return "gram";
+  case Engine::subspace:
+    return "subspace";
   }
   return "?";
 }
@@ -209,8 +213,7 @@ LowRank<T> Svd<T>::State::decompose(const DistMatrix<T>& z, Request request) {
     memory.rows = z.rows();
     memory.cols = z.cols();
   }
-  if (m == 0 || (!request.is_threshold && request.target_rank == 0))
-    return empty(z, 0, z.distribution().cols.block());
+  if (m == 0 || (!request.is_threshold && request.target_rank == 0)) return empty(z, 0, z.distribution().cols.block());
   if (z.grid()->rows() > 1 || z.grid()->cols() < comm.size()) {
     DistMatrix<T> columns(row_grid, z.rows(), z.cols(), z.rows(), z.distribution().cols.block());
     redistribute(comm, z, columns);
@@ -225,8 +228,10 @@ LowRank<T> Svd<T>::State::on_one_rank(const DistMatrix<T>& z, const Request& req
   const bool is_wide = z.rows() <= z.cols();
   std::vector<T> whole;
   const bool needs_copy = comm.size() > 1 || !is_wide;
-  if (comm.size() > 1) whole = gather(z);
-  else if (!is_wide) whole.assign(z.local().begin(), z.local().end());
+  if (comm.size() > 1)
+    whole = gather(z);
+  else if (!is_wide)
+    whole.assign(z.local().begin(), z.local().end());
 
   Factors<T> factors;
   Outcome outcome;
@@ -257,8 +262,10 @@ LowRank<T> Svd<T>::State::on_one_rank(const DistMatrix<T>& z, const Request& req
   std::vector<T> vt;
   if (comm.is_root())
     vt = is_wide ? std::move(factors.right) : transposed_array<T>(factors.left, z.cols(), outcome.rank);
-  if (comm.size() == 1) std::copy(vt.begin(), vt.end(), result.vt.local().begin());
-  else scatter(std::span<const T>(vt), result.vt);
+  if (comm.size() == 1)
+    std::copy(vt.begin(), vt.end(), result.vt.local().begin());
+  else
+    scatter(std::span<const T>(vt), result.vt);
   return result;
 }
 
@@ -273,8 +280,8 @@ LowRank<T> Svd<T>::State::on_all_ranks(const DistMatrix<T>& z, const Request& re
     redistribute(comm, transposed(z, ProcessGrid::column(comm)), lying);
   }
   const DistMatrix<T>& wide = is_wide ? z : lying;
-  const Panel<T> panel{&comm,           wide.rows(), wide.cols(), wide.distribution().cols.block(),
-                       wide.local_cols(), wide.local().data()};
+  const Panel<T> panel{
+      &comm, wide.rows(), wide.cols(), wide.distribution().cols.block(), wide.local_cols(), wide.local().data()};
   Outcome outcome;
   Factors<T> factors = run_chain(panel, request, memory, outcome);
   count(counts, outcome);

@@ -45,8 +45,7 @@ void finish(const Panel<T>& panel, Factors<T>& factors) {
   std::vector<T> scaled(factors.left.size());
   const auto m = static_cast<std::size_t>(panel.rows);
   for (std::size_t j = 0; j < rank; ++j)
-    for (std::size_t i = 0; i < m; ++i)
-      scaled[i + j * m] = static_cast<T>(factors.left[i + j * m] / factors.sigma[j]);
+    for (std::size_t i = 0; i < m; ++i) scaled[i + j * m] = static_cast<T>(factors.left[i + j * m] / factors.sigma[j]);
   factors.right.resize(rank * static_cast<std::size_t>(panel.local_cols));
   // The product with few rows is slow as it stands: chunks of Z^T U with many rows, transposed while they are in cache.
   constexpr std::int64_t chunk = 256;

@@ -35,13 +35,13 @@ struct Panel {
 /// Factors of X. Small parts are valid on the root of the panel's communicator until `finish`.
 template <class T>
 struct Factors {
-  bool accepted = false;        ///< the bound is within the engine's tolerance; the same on every rank
-  std::vector<double> sigma;    ///< singular values of Z that X keeps, descending, not shrunk
-  std::vector<double> left;     ///< m x r
-  std::vector<T> right;         ///< r x local_cols, on every rank
+  bool accepted = false;     ///< the bound is within the engine's tolerance; the same on every rank
+  std::vector<double> sigma; ///< singular values of Z that X keeps, descending, not shrunk
+  std::vector<double> left;  ///< m x r
+  std::vector<T> right;      ///< r x local_cols, on every rank
   double error_bound = 0;
-  std::vector<double> values;   ///< for the memory: Ritz values (squares), guards included
-  std::vector<double> vectors;  ///< m x values.size()
+  std::vector<double> values;  ///< for the memory: Ritz values (squares), guards included
+  std::vector<double> vectors; ///< m x values.size()
 };
 
 /// The Gram matrix Z Z^T in double, both triangles: on the root, or over the ranks in block columns.
@@ -81,7 +81,9 @@ template <class T>
 }
 
 /// Eigenvalues of a Gram matrix below this times the largest are rounding.
-[[nodiscard]] inline double gram_floor(std::int64_t rows) { return static_cast<double>(rows) * 2.3e-16; }
+[[nodiscard]] inline double gram_floor(std::int64_t rows) {
+  return static_cast<double>(rows) * 2.3e-16;
+}
 
 /// How many of the descending squares are kept.
 [[nodiscard]] std::int64_t kept(const Request& request, std::span<const double> squares, std::int64_t rows);

@@ -12,10 +12,16 @@ struct SvdShape {
 };
 
 /// The eigenvalue problem of the Gram matrix: 4/3 m^3 flops, half of them bound by memory.
-[[nodiscard]] inline double eigen_cost(const SvdShape& s) { return 8 * s.m * s.m * s.m + 4 * s.m * s.m * s.r; }
-[[nodiscard]] inline double gram_cost(const SvdShape& s) { return s.m * s.m * s.l + eigen_cost(s) + 2 * s.m * s.l * s.r; }
+[[nodiscard]] inline double eigen_cost(const SvdShape& s) {
+  return 8 * s.m * s.m * s.m + 4 * s.m * s.m * s.r;
+}
+[[nodiscard]] inline double gram_cost(const SvdShape& s) {
+  return s.m * s.m * s.l + eigen_cost(s) + 2 * s.m * s.l * s.r;
+}
 /// One Rayleigh-Ritz step with orthonormalisation.
-[[nodiscard]] inline double ritz_cost(const SvdShape& s) { return 12 * s.m * s.p * s.p + 40 * s.p * s.p * s.p; }
+[[nodiscard]] inline double ritz_cost(const SvdShape& s) {
+  return 12 * s.m * s.p * s.p + 40 * s.p * s.p * s.p;
+}
 
 /// What the subspace engine needs besides applications of the operator, and each application.
 struct SubspaceCost {
@@ -39,7 +45,7 @@ struct SubspaceForecast {
   SubspaceCost form;
   double total = 0;
 };
-[[nodiscard]] SubspaceForecast forecast(const SvdMemory& memory, std::int64_t rows, std::int64_t cols,
-                                        double tolerance, bool gram_on_root);
+[[nodiscard]] SubspaceForecast forecast(const SvdMemory& memory, std::int64_t rows, std::int64_t cols, double tolerance,
+                                        bool gram_on_root);
 
 } // namespace slr::detail

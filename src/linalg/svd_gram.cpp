@@ -58,11 +58,10 @@ TopPairs pairs_on_grid(const Panel<T>& panel, const Request& request, const Gram
   // Guards come from a margin of the spectrum here: their number cannot be asked for together with a bound.
   constexpr double margin = 0.49;
   const double lower = std::max(margin * request.tau * request.tau, gram_floor(m) * gram.trace / double(m));
-  const auto values =
-      request.is_threshold
-          ? scalapack::syevr_between<double>(a, lower, 2 * gram.trace + 1, z, request.context)
-          : scalapack::syevr_largest<double>(
-                a, std::min(m, request.target_rank + guards(request.target_rank)), z, request.context);
+  const auto values = request.is_threshold
+                          ? scalapack::syevr_between<double>(a, lower, 2 * gram.trace + 1, z, request.context)
+                          : scalapack::syevr_largest<double>(
+                                a, std::min(m, request.target_rank + guards(request.target_rank)), z, request.context);
   const auto found = static_cast<std::int64_t>(values.size());
   TopPairs top{.values = {values.rbegin(), values.rend()}, .vectors = {}};
   const auto ascending = gather_columns(z, GlobalCol(0), found);
@@ -112,7 +111,8 @@ GramMatrix form_gram(const Panel<T>& panel) {
   if (comm.size() > 1) comm.reduce(std::span<double>(gram.whole), 0);
   if (comm.is_root())
     for (std::int64_t i = 0; i < m; ++i) gram.trace += gram.whole[static_cast<std::size_t>(i * (m + 1))];
-  else gram.whole.clear();
+  else
+    gram.whole.clear();
   gram.trace = comm.broadcast_value(gram.trace);
   return gram;
 }
@@ -139,8 +139,8 @@ std::vector<double> apply_gram(const Panel<T>& panel, const GramMatrix& gram, co
   std::vector<double> my_rows(local * static_cast<std::size_t>(columns));
   for (std::size_t j = 0; j < static_cast<std::size_t>(columns); ++j)
     for (std::size_t i = 0; i < local; ++i)
-      my_rows[i + j * local] =
-          all[static_cast<std::size_t>(c.global_col(LocalCol(std::int64_t(i))).value()) + j * static_cast<std::size_t>(m)];
+      my_rows[i + j * local] = all[static_cast<std::size_t>(c.global_col(LocalCol(std::int64_t(i))).value()) +
+                                   j * static_cast<std::size_t>(m)];
   result.assign(count, 0.0);
   blas::gemm<double>(Op::none, Op::none, m, columns, c.local_cols(), 1, c.local().data(), c.lld(), my_rows.data(),
                      std::max<std::int64_t>(1, c.local_cols()), 0, result.data(), m);
@@ -153,8 +153,10 @@ Factors<T> gram_engine(const Panel<T>& panel, const Request& request, const Gram
   const Communicator& comm = *panel.comm;
   const std::int64_t m = panel.rows;
   TopPairs top;
-  if (gram.is_distributed()) top = pairs_on_grid(panel, request, gram);
-  else on_root(comm, [&] { top = pairs_on_root(request, gram, m); });
+  if (gram.is_distributed())
+    top = pairs_on_grid(panel, request, gram);
+  else
+    on_root(comm, [&] { top = pairs_on_root(request, gram, m); });
 
   const std::int64_t rank = comm.broadcast_value(kept(request, top.values, m));
   const auto cu = apply_gram(panel, gram, top.vectors, rank);

@@ -81,8 +81,7 @@ Ritz rayleigh_ritz(std::int64_t m, std::int64_t p, const std::vector<double>& q,
   const auto ascending = lapack::syevr<double>(p, h.data(), p, s.data(), p, context);
   ritz.values.assign(ascending.rbegin(), ascending.rend());
   ritz.rotation.resize(pp * pp);
-  for (std::size_t j = 0; j < pp; ++j)
-    std::copy_n(s.data() + (pp - 1 - j) * pp, pp, ritz.rotation.data() + j * pp);
+  for (std::size_t j = 0; j < pp; ++j) std::copy_n(s.data() + (pp - 1 - j) * pp, pp, ritz.rotation.data() + j * pp);
   ritz.u.resize(static_cast<std::size_t>(m) * pp);
   ritz.au.resize(ritz.u.size());
   blas::gemm<double>(Op::none, Op::none, m, p, p, 1, q.data(), m, ritz.rotation.data(), p, 0, ritz.u.data(), m);

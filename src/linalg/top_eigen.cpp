@@ -94,8 +94,8 @@ TopEigen<T> largest(Tridiagonal<T>& t, std::int64_t count, std::string_view cont
     std::copy_n(z.data() + (wanted - 1 - i) * n, n, top.vectors.data() + i * n);
   }
   const char side = 'L', ul = 'L', op = 'N';
-  Fortran<T>::ormtr(&side, &ul, &op, &t.n, &columns, t.a, &t.lda, t.tau.data(), top.vectors.data(), &t.n,
-                    t.work.data(), &lwork, &info, 1, 1, 1);
+  Fortran<T>::ormtr(&side, &ul, &op, &t.n, &columns, t.a, &t.lda, t.tau.data(), top.vectors.data(), &t.n, t.work.data(),
+                    &lwork, &info, 1, 1, 1);
   check_info(name<T>("ormtr"), "side uplo trans m n a lda tau c ldc work lwork", info, "", context);
   return top;
 }

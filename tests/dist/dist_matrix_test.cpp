@@ -13,8 +13,8 @@ using namespace slr_test;
 struct Shape {
   std::int64_t rows, cols, row_block, col_block;
 };
-const std::vector<Shape> shapes{{0, 0, 3, 3}, {0, 5, 3, 3},   {1, 1, 4, 4},  {1, 2, 2, 2},   {7, 8, 8, 8},
-                                {8, 7, 8, 2}, {9, 13, 8, 3},  {17, 31, 5, 7}, {31, 17, 1, 4}, {5, 97, 5, 72}};
+const std::vector<Shape> shapes{{0, 0, 3, 3}, {0, 5, 3, 3},  {1, 1, 4, 4},   {1, 2, 2, 2},   {7, 8, 8, 8},
+                                {8, 7, 8, 2}, {9, 13, 8, 3}, {17, 31, 5, 7}, {31, 17, 1, 4}, {5, 97, 5, 72}};
 
 template <class T>
 class DistMatrixTest : public testing::Test {};

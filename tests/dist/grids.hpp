@@ -13,7 +13,9 @@
 
 namespace slr_test {
 
-inline slr::Communicator world() { return slr::Communicator(MPI_COMM_WORLD); }
+inline slr::Communicator world() {
+  return slr::Communicator(MPI_COMM_WORLD);
+}
 
 /// All grids that use every rank, and one that leaves the last rank idle.
 inline std::vector<slr::Grid> all_grids(const slr::Communicator& comm) {
@@ -43,7 +45,8 @@ std::vector<double> product(bool ta, bool tb, std::int64_t m, std::int64_t n, st
     for (std::int64_t l = 0; l < k; ++l) {
       const double right = double(b[static_cast<std::size_t>(tb ? j + l * n : l + j * k)]);
       for (std::int64_t i = 0; i < m; ++i)
-        c[static_cast<std::size_t>(i + j * m)] += double(a[static_cast<std::size_t>(ta ? l + i * k : i + l * m)]) * right;
+        c[static_cast<std::size_t>(i + j * m)] +=
+            double(a[static_cast<std::size_t>(ta ? l + i * k : i + l * m)]) * right;
     }
   return c;
 }

@@ -1,1 +1,185 @@
+#include "dist/grids.hpp"
+#include "slr/linalg/damped_inverse.hpp"
+#include "slr/linalg/gram.hpp"
+#include "slr/linalg/lapack.hpp"
+
+#include <algorithm>
+#include <cstring>
 #include <gtest/gtest.h>
+
+namespace {
+
+using namespace slr;
+using namespace slr_test;
+
+/// X X^T / N of a Gaussian k x n matrix whose columns 3 and 7 are dead and 5 = 1 + 2, if so wanted.
+std::vector<double> gram_matrix(std::int64_t k, std::int64_t n, bool has_defects, std::uint64_t seed) {
+  auto x = random_matrix<double>(k, n, seed);
+  if (has_defects)
+    for (std::int64_t s = 0; s < n; ++s) {
+      double* column = x.data() + s * k;
+      column[3] = column[7] = 0;
+      column[5] = column[1] + column[2];
+    }
+  auto c = product(false, true, k, k, n, x, x);
+  for (double& value : c) value /= double(n);
+  return c;
+}
+
+CholeskyOptions options_for(bool on_one_rank) {
+  CholeskyOptions options;
+  if (!on_one_rank) options.one_rank_columns = 0;
+  return options;
+}
+
+TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
+  const auto comm = world();
+  for (const bool on_one_rank : {true, false})
+    for (const std::int64_t k : {1, 12, 90}) {
+      const std::int64_t m = 7;
+      const double delta = 0.3;
+      const auto c = gram_matrix(k, 2 * k + 10, false, 41);
+      const auto b = random_matrix<double>(m, k, 42);
+      const auto grid = ProcessGrid::row(comm);
+      const CholeskyFactor factor(distributed(grid, k, k, 5, 5, c), delta, "layer", options_for(on_one_rank));
+      EXPECT_FALSE(factor.report().used_fallback);
+      EXPECT_EQ(factor.report().numerical_rank, k);
+      auto damped = c;
+      for (std::int64_t i = 0; i < k; ++i) damped[static_cast<std::size_t>(i * (k + 1))] += delta;
+      auto x = distributed(grid, m, k, m, 5, b);
+      factor.solve(x);
+      const auto solution = gather_everywhere(x);
+      // c k eps ||C|| ||X||, ||C + delta|| < 4, ||X|| < ||B|| / delta
+      EXPECT_LT(max_difference(product(false, false, m, k, k, solution, damped), b),
+                5 * double(k) * 2.3e-16 * 4 * norm(b) / delta);
+      // The two halves make the whole, and the first is an isometry: ||B L^-T||^2 = <B, B C^-1>.
+      auto half = distributed(grid, m, k, m, 5, b);
+      factor.solve_upper(half);
+      const auto coordinates = gather_everywhere(half);
+      double inner = 0;
+      for (std::size_t i = 0; i < b.size(); ++i) inner += b[i] * solution[i];
+      EXPECT_NEAR(norm(coordinates) * norm(coordinates), inner, 1e-12 * std::abs(inner));
+      factor.solve_lower(half);
+      EXPECT_LT(max_difference(gather_everywhere(half), solution), 1e-12 * norm(solution));
+    }
+}
+
+// Dead and dependent columns without damping: reported, left out, and the rest is the least squares solution.
+TEST(CholeskyFactor, RevealsDeadAndDependentColumns) {
+  const auto comm = world();
+  const std::int64_t k = 20, m = 4;
+  const auto c = gram_matrix(k, 60, true, 43);
+  const auto b = random_matrix<double>(m, k, 44);
+  for (const bool on_one_rank : {true, false}) {
+    const auto grid = ProcessGrid::row(comm);
+    const CholeskyFactor factor(distributed(grid, k, k, 3, 3, c), 0, "layer", options_for(on_one_rank));
+    const auto& report = factor.report();
+    EXPECT_TRUE(report.used_fallback);
+    EXPECT_EQ(report.dead, (std::vector<std::int64_t>{3, 7}));
+    ASSERT_EQ(report.dependent.size(), 1U);
+    const auto left_out = report.dependent[0];
+    EXPECT_TRUE(left_out == 1 || left_out == 2 || left_out == 5) << left_out;
+    EXPECT_EQ(report.numerical_rank, k - 3);
+    auto x = distributed(grid, m, k, m, 3, b);
+    factor.solve(x);
+    const auto solution = gather_everywhere(x);
+    const auto back = product(false, false, m, k, k, solution, c);
+    for (std::int64_t j = 0; j < k; ++j)
+      for (std::int64_t i = 0; i < m; ++i) {
+        const auto at = static_cast<std::size_t>(i + j * m);
+        const bool is_out = j == 3 || j == 7 || j == left_out;
+        EXPECT_NEAR(is_out ? solution[at] : back[at], is_out ? 0 : b[at], 1e-11); // k eps cond, cond < 30
+      }
+    // With damping they are columns like any other.
+    const CholeskyFactor damped(distributed(grid, k, k, 3, 3, c), 0.1, "layer", options_for(on_one_rank));
+    EXPECT_FALSE(damped.report().used_fallback);
+    EXPECT_EQ(damped.report().dead.size(), 2U);
+    EXPECT_EQ(damped.report().numerical_rank, k);
+  }
+}
+
+TEST(CholeskyFactor, DampsMatricesTooLargeForOneRank) {
+  const auto comm = world();
+  const std::int64_t k = 20;
+  CholeskyOptions options = options_for(false);
+  options.fallback_columns = 10;
+  const CholeskyFactor factor(distributed(ProcessGrid::row(comm), k, k, 3, 3, gram_matrix(k, 60, true, 43)), 0, "layer",
+                              options);
+  EXPECT_TRUE(factor.report().used_fallback);
+  EXPECT_GT(factor.report().delta, 0);
+  EXPECT_LT(factor.report().delta, 1e-6);
+  EXPECT_EQ(factor.report().numerical_rank, k);
+}
+
+TEST(CholeskyFactor, NothingToFitIsAnErrorOnEveryRank) {
+  const auto comm = world();
+  std::string sentence;
+  try {
+    const CholeskyFactor factor(DistMatrix<double>(ProcessGrid::row(comm), 6, 6, 2, 2), 0, "layer fc6");
+  } catch (const Error& error) {
+    sentence = error.what();
+    EXPECT_EQ(error.code(), ExitCode::numerical);
+  }
+  EXPECT_NE(sentence.find("layer fc6"), std::string::npos);
+  EXPECT_EQ(sentence, comm.broadcast_text(sentence));
+}
+
+// The promise for small k: the bits of one rank.
+TEST(CholeskyFactor, SmallProblemsHaveTheSameBitsForEveryNumberOfRanks) {
+  const auto comm = world();
+  const auto self = comm.split(comm.rank(), 0);
+  for (const bool has_defects : {false, true}) {
+    const std::int64_t k = 33, m = 9;
+    const auto c = gram_matrix(k, 80, has_defects, 45);
+    const auto b = random_matrix<double>(m, k, 46);
+    const auto solve = [&](const Communicator& ranks) {
+      const auto grid = ProcessGrid::row(ranks);
+      const CholeskyFactor factor(distributed(grid, k, k, 4, 4, c), 0, "layer");
+      auto x = distributed(grid, m, k, m, 4, b);
+      factor.solve(x);
+      return gather_everywhere(x);
+    };
+    const auto together = solve(comm), alone = solve(self);
+    EXPECT_EQ(std::memcmp(together.data(), alone.data(), alone.size() * sizeof(double)), 0);
+  }
+}
+
+// The implicit form against the explicit one, panels of every size, samples dealt unevenly.
+TEST(ImplicitInverse, IsTheInverseOfTheDampedGramMatrix) {
+  const auto comm = world();
+  const std::int64_t k = 70, n = 25, m = 11;
+  const double delta = 0.05;
+  const auto x = random_matrix<float>(k, n, 47);
+  std::vector<float> mine;
+  for (std::int64_t s = 0; s < n; ++s) {
+    // Rank order is sample order; the last of several ranks has none.
+    const auto owner = std::min<std::int64_t>(s / 6, std::max(0, comm.size() - 2));
+    if (owner == comm.rank()) mine.insert(mine.end(), x.begin() + s * k, x.begin() + (s + 1) * k);
+  }
+  const auto grid = ProcessGrid::row(comm);
+  DistMatrix<double> c(grid, k, k, 6, 6);
+  const auto summary = gram(std::span<const float>(mine), true, c);
+  auto damped = gather_everywhere(c);
+  for (std::int64_t i = 0; i < k; ++i) damped[static_cast<std::size_t>(i * (k + 1))] += delta;
+  const auto b = random_matrix<double>(m, k, 48);
+  for (const std::int64_t panel_bytes : {std::int64_t(1), std::int64_t(8000), std::int64_t(1) << 24}) {
+    const ImplicitInverse inverse(comm, mine, summary.means, delta, "layer fc6", panel_bytes);
+    EXPECT_EQ(inverse.samples(), n);
+    auto solution = distributed(grid, m, k, m, 6, b);
+    inverse.solve(solution);
+    // c k eps cond: ||C|| < (1 + sqrt(k / n))^2 < 8, cond < 160
+    EXPECT_LT(max_difference(product(false, false, m, k, k, gather_everywhere(solution), damped), b),
+              double(k) * 2.3e-16 * 160 * norm(b));
+    // The diagonal is that of the solution for the identity.
+    std::vector<double> identity(static_cast<std::size_t>(k * k), 0.0);
+    for (std::int64_t i = 0; i < k; ++i) identity[static_cast<std::size_t>(i * (k + 1))] = 1;
+    auto columns = distributed(grid, k, k, k, 6, identity);
+    inverse.solve(columns);
+    const auto whole = gather_everywhere(columns);
+    const auto diagonal = inverse.diagonal();
+    for (std::int64_t i = 0; i < k; ++i)
+      EXPECT_NEAR(diagonal[static_cast<std::size_t>(i)], whole[static_cast<std::size_t>(i * (k + 1))], 1e-11);
+  }
+}
+
+} // namespace

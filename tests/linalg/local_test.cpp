@@ -80,8 +80,8 @@ TYPED_TEST(LocalTest, ProductsInEveryOrientation) {
         EXPECT_LT(distance(c, product(ta, tb, m, n, k, a, b)), 9.0 * double(k) * this->eps);
       }
   std::vector<T> nothing(1);
-  EXPECT_NO_THROW(blas::gemm<T>(Op::none, Op::none, 0, 0, 0, 1, nothing.data(), 1, nothing.data(), 1, 0,
-                                nothing.data(), 1));
+  EXPECT_NO_THROW(
+      blas::gemm<T>(Op::none, Op::none, 0, 0, 0, 1, nothing.data(), 1, nothing.data(), 1, 0, nothing.data(), 1));
 }
 
 TYPED_TEST(LocalTest, SizesBeyond32BitsAreAnError) {
@@ -157,7 +157,8 @@ TYPED_TEST(LocalTest, FactorisationsReconstruct) {
     const auto a = random_matrix<T>(m, n, 7);
     const std::int64_t q = std::min(m, n);
     auto work = a;
-    std::vector<T> s(static_cast<std::size_t>(q)), u(static_cast<std::size_t>(m * q)), vt(static_cast<std::size_t>(q * n));
+    std::vector<T> s(static_cast<std::size_t>(q)), u(static_cast<std::size_t>(m * q)),
+        vt(static_cast<std::size_t>(q * n));
     lapack::gesdd<T>(m, n, work.data(), m, s.data(), u.data(), m, vt.data(), q);
     for (std::int64_t j = 0; j < q; ++j)
       for (std::int64_t i = 0; i < m; ++i) u[static_cast<std::size_t>(i + j * m)] *= s[static_cast<std::size_t>(j)];

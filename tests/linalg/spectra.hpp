@@ -107,8 +107,8 @@ double distance_to_optimality(const slr::LowRank<T>& x, std::int64_t m, std::int
   // G - tau U V^T must be W with U^T W = 0, W V = 0, ||W|| <= tau.
   auto uv = product(false, false, m, n, r, u, vt);
   for (std::size_t i = 0; i < g.size(); ++i) g[i] -= tau * uv[i];
-  const auto ug = product(true, false, r, n, m, u, g);       // U^T W
-  const auto gv = product(false, true, m, r, n, g, vt);      // W V
+  const auto ug = product(true, false, r, n, m, u, g);  // U^T W
+  const auto gv = product(false, true, m, r, n, g, vt); // W V
   const std::int64_t q = std::min(m, n);
   std::vector<double> s(static_cast<std::size_t>(q)), left(static_cast<std::size_t>(m * q)),
       right(static_cast<std::size_t>(q * n));

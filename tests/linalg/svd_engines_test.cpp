@@ -9,7 +9,8 @@ namespace {
 using namespace slr;
 using namespace slr_test;
 
-DistMatrix<double> block_columns(const Communicator& comm, std::int64_t m, std::int64_t n, const std::vector<double>& z) {
+DistMatrix<double> block_columns(const Communicator& comm, std::int64_t m, std::int64_t n,
+                                 const std::vector<double>& z) {
   return distributed<double>(ProcessGrid::row(comm), m, n, m, 9, z);
 }
 
@@ -138,7 +139,9 @@ TEST(SvdEngines, AHiddenDirectionIsFoundByTheCertificate) {
   const auto diagonal = [&](double hidden) {
     std::vector<double> z(static_cast<std::size_t>(m * n), 0.0);
     for (std::int64_t i = 0; i < m; ++i)
-      z[static_cast<std::size_t>(i * (m + 1))] = i < 5 ? 1.0 - 0.1 * double(i) : i == m - 1 ? hidden : 1e-3 * double(m - i);
+      z[static_cast<std::size_t>(i * (m + 1))] = i < 5        ? 1.0 - 0.1 * double(i)
+                                                 : i == m - 1 ? hidden
+                                                              : 1e-3 * double(m - i);
     return z;
   };
   for (const bool spread : {false, true}) {

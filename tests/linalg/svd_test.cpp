@@ -61,9 +61,9 @@ void expect_threshold(Svd<T>& svd, const DistMatrix<T>& z, const std::vector<dou
   const double norm_z = norm(plain);
   // Factors of T carry their own rounding: c n eps ||Z||.
   const double rounding = 20 * double(m + n) * eps * norm_z;
-  const auto context = testing::Message() << m << " x " << n << " tau " << tau << " asked "
-                                          << engine_name(way.engine) << " got " << engine_name(x.engine)
-                                          << (way.is_on_all_ranks ? " all ranks" : " one rank");
+  const auto context = testing::Message()
+                       << m << " x " << n << " tau " << tau << " asked " << engine_name(way.engine) << " got "
+                       << engine_name(x.engine) << (way.is_on_all_ranks ? " all ranks" : " one rank");
   EXPECT_LE(distance(whole(x, m), ref.x), x.error_bound + 1e-14 * norm_z) << context;
   EXPECT_LE(x.error_bound, 2e-6 * norm_z + rounding) << context;
   EXPECT_LE(orthogonality(x, m), 2e-6 + 40 * double(m + n) * eps) << context;
@@ -77,8 +77,15 @@ void expect_threshold(Svd<T>& svd, const DistMatrix<T>& z, const std::vector<dou
 
 TYPED_TEST(SvdTest, ThresholdIsOptimalForEveryShapeEngineAndPlace) {
   const auto comm = world();
-  for (const auto& [m, n] : {std::pair<std::int64_t, std::int64_t>{0, 4}, {4, 0}, {1, 1}, {1, 2}, {2, 1}, {2, 9},
-                             {7, 29}, {31, 8}, {24, 40}}) {
+  for (const auto& [m, n] : {std::pair<std::int64_t, std::int64_t>{0, 4},
+                             {4, 0},
+                             {1, 1},
+                             {1, 2},
+                             {2, 1},
+                             {2, 9},
+                             {7, 29},
+                             {31, 8},
+                             {24, 40}}) {
     const auto z = this->rounded(random_matrix<double>(m, n, std::uint64_t(m * 100 + n)));
     const double largest = m > 0 && n > 0 ? reference(m, n, z, true, 0, 0).s.front() : 1;
     for (const Way& way : ways()) {

@@ -35,8 +35,7 @@ struct View {
             "a view reaches beyond its matrix");
   }
   template <class U>
-    requires(std::is_const_v<T> && std::is_same_v<U, std::remove_const_t<T>>)
-  View(const View<U>& other)
+  requires(std::is_const_v<T>&& std::is_same_v<U, std::remove_const_t<T>>) View(const View<U>& other)
       : matrix(other.matrix), row(other.row), col(other.col), rows(other.rows), cols(other.cols) {}
 };
 

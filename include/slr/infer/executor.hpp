@@ -21,9 +21,11 @@ struct ExecutorOptions {
 /// values and their shapes. Weights in the format in which the model stores them are shared with the model.
 ///
 /// Independence of the batch: images are cut into blocks of `block` consecutive ones, the last one is filled up with
-/// zeros, and every block runs through the same primitives on one thread. So the result of an image has the same bits
-/// whatever else is in the batch. Operators that would mix images (a Softmax over the batch, a Reshape that moves the
-/// first dimension) are refused.
+/// zeros, and every block runs through the same primitives on one thread. Convolutions and fully connected layers are
+/// tried out once with a block of equal images; where their kernels do not give all of them the same bits (remainder
+/// rows of a matrix product), they run image by image. So the result of an image has the same bits whatever else is in
+/// the batch and wherever it stands. Operators that would mix images (a Softmax over the batch, a Reshape that moves
+/// the first dimension) are refused.
 ///
 /// Not for use by several threads at once: working memory belongs to the object.
 class Executor {

@@ -64,6 +64,7 @@ public:
 
   /// The groups that B keeps, and the rank of A without their columns, which are free anyway. Collective.
   [[nodiscard]] Structure structure() const;
+  [[nodiscard]] const std::vector<double>& bias() const { return bias_; }
   [[nodiscard]] const EngineCounts& engine_counts() const { return svd_.counts(); }
 
 private:

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Local BLAS: one function per routine, for float and double. Local. Matrices are column-major with a leading dimension
+/// Local BLAS: one function per routine, for float and double. Local. Matrices are column-major with a leading
+/// dimension
 /// (>= the number of stored rows, >= 1); sizes are 64 bits here and checked before they are handed on as 32.
 /// Empty operands are allowed everywhere. \throws Error{bad_data} if a size does not fit 32 bits.
 #include <cstdint>
@@ -29,14 +30,14 @@ void syrk(Uplo uplo, Op op, std::int64_t n, std::int64_t k, T alpha, const std::
 /// The `uplo` triangle of C := alpha (A B^T + B A^T) + beta C, A and B n x k. 2 n^2 k flops.
 template <class T>
 void syr2k(Uplo uplo, std::int64_t n, std::int64_t k, T alpha, const std::type_identity_t<T>* a, std::int64_t lda,
-           const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta,
-           std::type_identity_t<T>* c, std::int64_t ldc);
+           const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta, std::type_identity_t<T>* c,
+           std::int64_t ldc);
 
 /// C := alpha A B + beta C with A symmetric n x n, of which the `uplo` triangle is read, C n x k. 2 n^2 k flops.
 template <class T>
 void symm(Uplo uplo, std::int64_t n, std::int64_t k, T alpha, const std::type_identity_t<T>* a, std::int64_t lda,
-          const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta,
-          std::type_identity_t<T>* c, std::int64_t ldc);
+          const std::type_identity_t<T>* b, std::int64_t ldb, std::type_identity_t<T> beta, std::type_identity_t<T>* c,
+          std::int64_t ldc);
 
 /// B := alpha op(A)^-1 B (side left) or alpha B op(A)^-1 (right), A triangular with a non-unit diagonal, B m x n.
 template <class T>

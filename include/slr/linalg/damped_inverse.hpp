@@ -14,17 +14,17 @@ namespace slr {
 
 /// What the factorisation found; the same on every rank.
 struct CholeskyReport {
-  std::int64_t numerical_rank = 0;      ///< columns that the factor covers
-  std::vector<std::int64_t> dead;       ///< columns of (nearly) no variance, ascending
-  std::vector<std::int64_t> dependent;  ///< left out: combinations of the columns that were kept, ascending
-  double delta = 0;                     ///< the damping in the factor (more than asked for only beyond fallback_columns)
+  std::int64_t numerical_rank = 0;     ///< columns that the factor covers
+  std::vector<std::int64_t> dead;      ///< columns of (nearly) no variance, ascending
+  std::vector<std::int64_t> dependent; ///< left out: combinations of the columns that were kept, ascending
+  double delta = 0;                    ///< the damping in the factor (more than asked for only beyond fallback_columns)
   bool used_fallback = false;
 };
 
 struct CholeskyOptions {
-  double dead_tolerance = 1e-12;           ///< C_jj up to this times the largest diagonal entry
-  std::int64_t one_rank_columns = 1792;    ///< up to this everything runs on rank 0
-  std::int64_t fallback_columns = 8192;    ///< up to this the rank-revealing fallback runs, on rank 0
+  double dead_tolerance = 1e-12;        ///< C_jj up to this times the largest diagonal entry
+  std::int64_t one_rank_columns = 1792; ///< up to this everything runs on rank 0
+  std::int64_t fallback_columns = 8192; ///< up to this the rank-revealing fallback runs, on rank 0
 };
 
 /// C + delta I = L L^T, with a rank-revealing fallback.
@@ -42,7 +42,8 @@ class CholeskyFactor {
 public:
   /// Collective over C's communicator. C is k x k on any grid, both triangles, and is consumed. k^3/3 flops.
   /// @pre delta >= 0. \throws Error{numerical} if C is not finite or has no usable column; `context` names the layer.
-  CholeskyFactor(DistMatrix<double> c, double delta, std::string_view context = {}, const CholeskyOptions& options = {});
+  CholeskyFactor(DistMatrix<double> c, double delta, std::string_view context = {},
+                 const CholeskyOptions& options = {});
   ~CholeskyFactor();
   CholeskyFactor(CholeskyFactor&&) noexcept;
   CholeskyFactor& operator=(CholeskyFactor&&) noexcept;
@@ -61,9 +62,9 @@ private:
   std::unique_ptr<State> state_;
 };
 
-/// (C + delta I)^-1 = (I - Xc (N delta I + Xc^T Xc)^-1 Xc^T) / delta with Xc the centred samples: no k x k matrix exists.
-/// For N < k. The N x N kernel is factored on the most square grid. Results agree to rounding for different numbers of
-/// ranks; they are not bitwise equal.
+/// (C + delta I)^-1 = (I - Xc (N delta I + Xc^T Xc)^-1 Xc^T) / delta with Xc the centred samples: no k x k matrix
+/// exists. For N < k. The N x N kernel is factored on the most square grid. Results agree to rounding for different
+/// numbers of ranks; they are not bitwise equal.
 class ImplicitInverse {
 public:
   /// Collective. `local` (k floats per sample, contiguous, this rank's share; rank order is sample order) is not copied

@@ -2,8 +2,8 @@
 /// \file
 /// Local LAPACK: one function per routine, for float and double. Local. Column-major as in blas.hpp. `context` says
 /// whose matrix it is ("layer conv2_1") and appears in the sentence of an error.
-/// \throws Error{bug} if the routine refuses an argument, Error{numerical} if it fails, Error{bad_data} on a size beyond
-/// 32 bits. None of them returns from NaN or infinity in the input with certainty: check first (require_finite).
+/// \throws Error{bug} if the routine refuses an argument, Error{numerical} if it fails, Error{bad_data} on a size
+/// beyond 32 bits. None of them returns from NaN or infinity in the input with certainty: check first (require_finite).
 #include "slr/linalg/blas.hpp"
 
 #include <cstdint>
@@ -47,9 +47,9 @@ struct TopEigen {
   std::int64_t above = 0; ///< how many of them are > lower (threshold form), else values.size()
 };
 
-/// The eigenvalues > lower of the symmetric matrix in the lower triangle, and up to guard(number of them) more below it,
-/// with eigenvectors. The reduction and the relatively robust representations of ?syevr (?sytrd, ?stemr, ?ormtr), with
-/// the number of eigenvalues counted in between. a is overwritten. 4/3 n^3 + 2 n^2 values flops.
+/// The eigenvalues > lower of the symmetric matrix in the lower triangle, and up to guard(number of them) more below
+/// it, with eigenvectors. The reduction and the relatively robust representations of ?syevr (?sytrd, ?stemr, ?ormtr),
+/// with the number of eigenvalues counted in between. a is overwritten. 4/3 n^3 + 2 n^2 values flops.
 template <class T>
 [[nodiscard]] TopEigen<T> syevr_above(std::int64_t n, T* a, std::int64_t lda, T lower, std::int64_t guard_divisor,
                                       std::int64_t guard_least, std::string_view context = {});

@@ -55,8 +55,8 @@ template <class T>
 [[nodiscard]] std::vector<T> syevd(DistMatrix<T>& a, DistMatrix<T>& z, std::string_view context = {});
 
 /// A = U diag(s) V^T; A (m x n) is overwritten, u is m x q, vt q x n, q = min(m, n); s descending on every rank.
-/// Square blocks. Refused on more than one process: a side below 3, where p?gesvd may hang (1 x 2), and grids of which a
-/// row or column holds no part of A, where it finds the processes' singular values different.
+/// Square blocks. Refused on more than one process: a side below 3, where p?gesvd may hang (1 x 2), and grids of which
+/// a row or column holds no part of A, where it finds the processes' singular values different.
 template <class T>
 [[nodiscard]] std::vector<T> gesvd(DistMatrix<T>& a, DistMatrix<T>& u, DistMatrix<T>& vt,
                                    std::string_view context = {});

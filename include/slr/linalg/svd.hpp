@@ -15,22 +15,22 @@
 ///   Chebyshev-filtered subspace iteration with Rayleigh-Ritz (Saad: Numerical Methods for Large Eigenvalue Problems,
 ///   ch. 7). It works on the Gram matrix where forming that is cheaper than passing over Z, on Z itself otherwise.
 /// - `automatic` (`auto` in YAML): subspace if there are vectors of the same shape, the last attempts with them did not
-///   fail, and its counted flops for the spectrum seen last are fewer than gram's; gram otherwise; pdgesvd at once where
-///   gram has failed before for the same or a larger tau / ||Z||_F. Never clocks.
+///   fail, and its counted flops for the spectrum seen last are fewer than gram's; gram otherwise; pdgesvd at once
+///   where gram has failed before for the same or a larger tau / ||Z||_F. Never clocks.
 ///
 /// What is returned was accepted by its own bound, else the next engine of the chain subspace -> gram -> pdgesvd runs,
 /// whichever was asked for; `counts().fallbacks` says how often.
 ///
 /// The bound: X is the exact answer for Z - R, and ||R||_F <= error_bound. The proximal map is nonexpansive, hence
 /// ||X - threshold(Z, tau)||_F <= error_bound; for truncation ||Z - X||_F <= min + 2 error_bound. R consists of the
-/// residual of the left vectors, (I - U U^T) Z V, and of whatever exceeds tau in the remainder (I - U U^T) Z (I - V V^T).
-/// That nothing does is shown by a Cholesky factorisation of tau^2 I minus the deflated Gram matrix; without a Gram
-/// matrix, by 8 deflated power iterations of random vectors, wrong with probability below 3e-6 (Halko, Martinsson,
+/// residual of the left vectors, (I - U U^T) Z V, and of whatever exceeds tau in the remainder (I - U U^T) Z (I - V
+/// V^T). That nothing does is shown by a Cholesky factorisation of tau^2 I minus the deflated Gram matrix; without a
+/// Gram matrix, by 8 deflated power iterations of random vectors, wrong with probability below 3e-6 (Halko, Martinsson,
 /// Tropp: SIAM Rev. 53, 2011, lemma 4.1). Rounding is added with the statistical size of its sums.
 ///
 /// Ties. A singular value equal to tau vanishes; numerical_rank counts those strictly above. A value within the error
-/// bound of tau may be found on either side: X changes by no more than the bound. A cluster at the cut of truncate is cut
-/// in the order of the computed values; any choice is a nearest matrix.
+/// bound of tau may be found on either side: X changes by no more than the bound. A cluster at the cut of truncate is
+/// cut in the order of the computed values; any choice is a nearest matrix.
 ///
 /// Where it runs. m <= 256 or m^2 l <= 2e9: on rank 0 of the communicator. Then every result (factors, rank, bound,
 /// engine) has the same bits for every number of ranks, given the same Z, options and history. Larger problems use all
@@ -73,23 +73,23 @@ struct LowRank {
 
 struct SvdOptions {
   Engine engine = Engine::automatic;
-  double subspace_tolerance = 1e-6;      ///< accepted error_bound / ||X||_F of the subspace engine
-  double gram_tolerance = 1e-8;          ///< likewise of the gram engine
-  std::int64_t one_rank_rows = 256;      ///< short sides up to this run on one rank,
-  double one_rank_flops = 2e9;           ///< and so do products m^2 l up to this
+  double subspace_tolerance = 1e-6; ///< accepted error_bound / ||X||_F of the subspace engine
+  double gram_tolerance = 1e-8;     ///< likewise of the gram engine
+  std::int64_t one_rank_rows = 256; ///< short sides up to this run on one rank,
+  double one_rank_flops = 2e9;      ///< and so do products m^2 l up to this
 };
 
 /// What a run leaves for the next one, to be stored in a checkpoint. Filled on rank 0 only.
 struct SvdMemory {
-  std::int64_t rows = 0;         ///< shape of the Z it belongs to
+  std::int64_t rows = 0; ///< shape of the Z it belongs to
   std::int64_t cols = 0;
   std::int64_t numerical_rank = 0;
-  std::vector<double> values;    ///< squares of the singular values, guards included, descending
-  std::vector<double> vectors;   ///< min(rows, cols) x values.size()
-  double drift = 0;              ///< relative residual that the last subspace run started from; 0: unknown
-  std::int64_t failures = 0;     ///< subspace attempts failed in a row
-  std::int64_t pause = 0;        ///< calls for which `automatic` leaves subspace alone
-  double gram_limit = 0;         ///< largest tau / ||Z||_F at which gram has failed
+  std::vector<double> values;  ///< squares of the singular values, guards included, descending
+  std::vector<double> vectors; ///< min(rows, cols) x values.size()
+  double drift = 0;            ///< relative residual that the last subspace run started from; 0: unknown
+  std::int64_t failures = 0;   ///< subspace attempts failed in a row
+  std::int64_t pause = 0;      ///< calls for which `automatic` leaves subspace alone
+  double gram_limit = 0;       ///< largest tau / ||Z||_F at which gram has failed
 };
 
 /// One matrix' history of decompositions. Keep one object per matrix (layer) through an iteration.
