@@ -28,6 +28,7 @@ struct Settings {
   bool double_only = false;
   int repeats = 9;
   int slow_repeats = 3;
+  std::vector<double> taus{0.01, 0.1, 0.5}; ///< fractions of sigma_1 = 1
   std::string csv;
 };
 
@@ -46,8 +47,7 @@ struct Timing {
 
 /// Wall time, or this process' processor time where other jobs share the cores.
 double now(bool is_cpu_time) {
-  if (!is_cpu_time)
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  if (!is_cpu_time) return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return double(time.tv_sec) + 1e-9 * double(time.tv_nsec);
@@ -206,8 +206,9 @@ Reference measure_reference(const Case<T>& c, const Settings& settings, bool wid
 }
 
 template <class T>
-void run_case(const Case<T>& c, const Reference& reference, int repeats, Table& table) {
-  for (const double tau : {0.01, 0.1, 0.5}) {
+void run_case(const Case<T>& c, const Reference& reference, int repeats, const std::vector<double>& taus,
+              Table& table) {
+  for (const double tau : taus) {
     for (const bool is_wide : {false, true}) {
       Row row = blank_row(c, "pdgesvd", is_wide ? "wide" : "tall", tau);
       const Timing& timing = is_wide ? reference.wide : reference.tall;
@@ -245,7 +246,7 @@ void run_shape(const Communicator& comm, const Settings& settings, std::int64_t 
       for (Timing* timing : {&reference.tall, &reference.wide}) *timing = {timing->median * growth, 0};
       reference.is_extrapolated = true;
     }
-    run_case(c, reference, is_large ? settings.slow_repeats : settings.repeats, table);
+    run_case(c, reference, is_large ? settings.slow_repeats : settings.repeats, settings.taus, table);
   }
 }
 
@@ -260,14 +261,17 @@ std::optional<Settings> parse(int argc, char** argv) {
   namespace po = boost::program_options;
   Settings settings;
   po::options_description options("bench_svd: singular value engines against p?gesvd");
-  options.add_options()("help", "this text")("full", po::bool_switch(&settings.full),
-                                             "run p?gesvd at 4096 x 9216 too (minutes per run) instead of extrapolating")(
-      "small", po::bool_switch(&settings.small_only), "only 512 x 4608")(
-      "cpu-time", po::bool_switch(&use_cpu_time), "processor time instead of wall time, on a shared machine")(
-      "double", po::bool_switch(&settings.double_only), "only double precision")(
-      "repeats", po::value(&settings.repeats)->default_value(9), "runs of each fast case")(
-      "slow-repeats", po::value(&settings.slow_repeats)->default_value(3), "runs of each slow case")(
-      "csv", po::value(&settings.csv), "write the table to this file");
+  auto add = options.add_options();
+  add("help", "this text");
+  add("full", po::bool_switch(&settings.full),
+      "run p?gesvd at 4096 x 9216 too (minutes each) instead of extrapolating");
+  add("small", po::bool_switch(&settings.small_only), "only 512 x 4608");
+  add("cpu-time", po::bool_switch(&use_cpu_time), "processor time instead of wall time, on a shared machine");
+  add("double", po::bool_switch(&settings.double_only), "only double precision");
+  add("tau", po::value(&settings.taus)->multitoken(), "thresholds as fractions of sigma_1 (.01 .1 .5)");
+  add("repeats", po::value(&settings.repeats)->default_value(9), "runs of each fast case");
+  add("slow-repeats", po::value(&settings.slow_repeats)->default_value(3), "runs of each slow case");
+  add("csv", po::value(&settings.csv), "write the table to this file");
   po::variables_map values;
   po::store(po::parse_command_line(argc, argv, options), values);
   po::notify(values);

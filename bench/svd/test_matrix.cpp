@@ -50,15 +50,20 @@ double norm(const std::vector<double>& values) {
 
 } // namespace
 
-std::string spectrum_name(Spectrum spectrum) { return spectrum == Spectrum::gap ? "gap" : "slow"; }
+std::string spectrum_name(Spectrum spectrum) {
+  return spectrum == Spectrum::gap ? "gap" : "slow";
+}
 
 std::vector<double> singular_values(Spectrum spectrum, std::int64_t count) {
   constexpr std::int64_t signal = 68;
   std::vector<double> s;
   for (std::int64_t i = 0; i < count; ++i) {
-    if (spectrum == Spectrum::slow) s.push_back(1 / (1 + double(i) / 20));
-    else if (i < signal) s.push_back(1 - 0.8 * double(i) / double(signal - 1));
-    else s.push_back(0.0199 * (1 - double(i - signal) / double(count - signal)));
+    if (spectrum == Spectrum::slow)
+      s.push_back(1 / (1 + double(i) / 20));
+    else if (i < signal)
+      s.push_back(1 - 0.8 * double(i) / double(signal - 1));
+    else
+      s.push_back(0.0199 * (1 - double(i - signal) / double(count - signal)));
   }
   return s;
 }
@@ -98,6 +103,8 @@ double relative_error(const TestMatrix& matrix, double tau, const std::vector<do
   return norm(x) / norm(kept);
 }
 
-double norm_of_threshold(const TestMatrix& matrix, double tau) { return norm(shrunk(matrix.s, tau)); }
+double norm_of_threshold(const TestMatrix& matrix, double tau) {
+  return norm(shrunk(matrix.s, tau));
+}
 
 } // namespace slr_bench

@@ -9,8 +9,8 @@
 
 namespace slr_bench {
 
-/// Singular values of a trained layer as seen during the iteration: 68 from 1 to .2 and a noise tail from .02 to 0; or a
-/// slow decay 1 / (1 + i / 20) without any gap.
+/// Singular values of a trained layer as seen during the iteration: 68 from 1 to .2 and a noise tail from .02 to 0; or
+/// a slow decay 1 / (1 + i / 20) without any gap.
 enum class Spectrum { gap, slow };
 [[nodiscard]] std::string spectrum_name(Spectrum spectrum);
 [[nodiscard]] std::vector<double> singular_values(Spectrum spectrum, std::int64_t count);
@@ -20,9 +20,9 @@ struct TestMatrix {
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   std::vector<double> s;
-  std::vector<double> u;  ///< rows x q
-  std::vector<double> v;  ///< cols x q
-  std::vector<double> z;  ///< rows x cols
+  std::vector<double> u; ///< rows x q
+  std::vector<double> v; ///< cols x q
+  std::vector<double> z; ///< rows x cols
 };
 [[nodiscard]] TestMatrix make_test_matrix(std::int64_t rows, std::int64_t cols, Spectrum spectrum);
 

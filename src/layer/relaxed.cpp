@@ -230,22 +230,25 @@ double RelaxedSolver::low_rank_distance(const DistMatrix<double>& g) {
   const std::int64_t n = problem_.rows, r = numerical_rank_;
   auto tangent = g.clone(), rest = g.clone();
   if (r > 0) {
-    // G V: summed over block columns on every rank
-    std::vector<double> gv(static_cast<std::size_t>(n * r), 0.0);
-    blas::gemm(Op::none, Op::transpose, n, r, g.local_cols(), 1.0, g.local().data(), g.lld(), vt_.local().data(),
-               vt_.lld(), 0.0, gv.data(), n);
-    comm_.allreduce(std::span<double>(gv));
+    // G V from whole matrices, and the rest block by block: products of fixed shapes, the same bits on any grid.
+    const auto whole_g = gather_everywhere(g), whole_vt = gather_everywhere(vt_);
+    std::vector<double> gv(static_cast<std::size_t>(n * r));
+    blas::gemm(Op::none, Op::transpose, n, r, g.cols(), 1.0, whole_g.data(), n, whole_vt.data(), r, 0.0, gv.data(), n);
     // rest = (I - U U^T)(G - G V V^T)
-    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -1.0, gv.data(), n, vt_.local().data(), vt_.lld(), 1.0,
-               rest.local().data(), rest.lld());
-    std::vector<double> ut_rest(static_cast<std::size_t>(r * std::max<std::int64_t>(1, g.local_cols())));
-    blas::gemm(Op::transpose, Op::none, r, g.local_cols(), n, 1.0, u_.data(), n, rest.local().data(), rest.lld(), 0.0,
-               ut_rest.data(), r);
-    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -1.0, u_.data(), n, ut_rest.data(), r, 1.0,
-               rest.local().data(), rest.lld());
+    for_each_block(rest, [&](std::int64_t first, std::int64_t count) {
+      double* here = rest.local().data() + first * rest.lld();
+      const double* vt = vt_.local().data() + first * vt_.lld();
+      blas::gemm(Op::none, Op::none, n, count, r, -1.0, gv.data(), n, vt, vt_.lld(), 1.0, here, rest.lld());
+      std::vector<double> ut(static_cast<std::size_t>(r * count));
+      blas::gemm(Op::transpose, Op::none, r, count, n, 1.0, u_.data(), n, here, rest.lld(), 0.0, ut.data(), r);
+      blas::gemm(Op::none, Op::none, n, count, r, -1.0, u_.data(), n, ut.data(), r, 1.0, here, rest.lld());
+    });
     add(tangent, -1, rest);
-    blas::gemm(Op::none, Op::none, n, g.local_cols(), r, -lambda_low_rank_, u_.data(), n, vt_.local().data(), vt_.lld(),
-               1.0, tangent.local().data(), tangent.lld());
+    for_each_block(tangent, [&](std::int64_t first, std::int64_t count) {
+      blas::gemm(Op::none, Op::none, n, count, r, -lambda_low_rank_, u_.data(), n,
+                 vt_.local().data() + first * vt_.lld(), vt_.lld(), 1.0, tangent.local().data() + first * tangent.lld(),
+                 tangent.lld());
+    });
   } else {
     std::fill(tangent.local().begin(), tangent.local().end(), 0.0);
   }

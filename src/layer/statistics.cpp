@@ -3,6 +3,7 @@
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/exact_products.hpp"
 #include "slr/linalg/blas.hpp"
+#include "slr/mpi/exact_sum.hpp"
 
 #include <cmath>
 
@@ -63,6 +64,8 @@ LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_gri
   LayerStatistics result;
   const std::int64_t k = problem.cols;
   result.samples = comm.allreduce_value(problem.fit.count);
+  (void)exact_product_bits(std::max<std::int64_t>(result.samples, 1),
+                           2 * input_bits - 12); // X X^T needs 34 bits a term
   result.gram = DistMatrix<double>(row_grid, k, k, std::max<std::int64_t>(1, k), column_block(problem.group_columns));
   result.input_mean.assign(static_cast<std::size_t>(k), 0.0);
   for (std::size_t i = 0; i < problem.fit.x.size(); ++i)

@@ -3,6 +3,7 @@
 #include "info.hpp"
 #include "slr/dist/detail/scalapack_prototypes.hpp"
 #include "slr/linalg/lapack.hpp"
+#include "slr/mpi/agree.hpp"
 
 #include <algorithm>
 #include <array>
@@ -56,6 +57,24 @@ template <class T>
 int work_size(T queried) {
   const double generous = std::ceil(std::abs(static_cast<double>(queried)) * (1 + 1e-5)) + 64;
   return narrow<int>(static_cast<std::int64_t>(generous), "a workspace");
+}
+
+/// Calls a routine twice, to ask for its workspace and to work: call(work, lwork, iwork, liwork). The allocation, the
+/// largest of a decomposition, fails on all ranks or on none. Collective over `comm`; only members of the grid call.
+template <class T, class Call>
+void run_with_workspace(const Communicator& comm, bool takes_part, int& info, Call&& call) {
+  std::array<T, 8> query{};
+  std::array<int, 8> integer_query{};
+  if (takes_part) call(query.data(), -1, integer_query.data(), -1);
+  std::vector<T> work;
+  std::vector<int> iwork;
+  collectively(comm, [&] {
+    if (!takes_part || info != 0) return;
+    work.resize(static_cast<std::size_t>(work_size(query[0])));
+    iwork.resize(static_cast<std::size_t>(integer_query[0] + 8));
+  });
+  if (takes_part && info == 0)
+    call(work.data(), static_cast<int>(work.size()), iwork.data(), static_cast<int>(iwork.size()));
 }
 
 template <class T>
@@ -157,27 +176,15 @@ std::vector<T> syevr(char range, T lower, T upper, std::int64_t first, DistMatri
   std::vector<T> w(static_cast<std::size_t>(n64));
   if (n64 == 0) return w;
   int found = 0, info = 0;
-  if (a.grid()->contains_me()) {
-    const char jobz = 'V', ul = 'L';
-    const int n = size32(n64), il = size32(first), iu = n;
-    const Argument aa{View<T>(a)}, zz{View<T>(z)};
-    int vectors = 0, lwork = -1, liwork = -1;
-    std::array<T, 8> query{};
-    std::array<int, 8> iquery{};
-    const auto call = [&](T* work, int* iwork) {
-      ScaLapack<T>::syevr(&jobz, &range, &ul, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), &lower, &upper, &il,
-                          &iu, &found, &vectors, w.data(), zz.data, &zz.row, &zz.col, zz.descriptor.data(), work,
-                          &lwork, iwork, &liwork, &info);
-    };
-    call(query.data(), iquery.data());
-    if (info == 0) {
-      lwork = work_size(query[0]);
-      liwork = iquery[0] + 8;
-      std::vector<T> work(static_cast<std::size_t>(lwork));
-      std::vector<int> iwork(static_cast<std::size_t>(liwork));
-      call(work.data(), iwork.data());
-    }
-  }
+  const char jobz = 'V', ul = 'L';
+  const int n = size32(n64), il = size32(first), iu = n;
+  const Argument aa{View<T>(a)}, zz{View<T>(z)};
+  int vectors = 0;
+  run_with_workspace<T>(a.comm(), a.grid()->contains_me(), info, [&](T* work, int lwork, int* iwork, int liwork) {
+    ScaLapack<T>::syevr(&jobz, &range, &ul, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), &lower, &upper, &il,
+                        &iu, &found, &vectors, w.data(), zz.data, &zz.row, &zz.col, zz.descriptor.data(), work, &lwork,
+                        iwork, &liwork, &info);
+  });
   check_info(a.comm(), name<T>("syevr"),
              "jobz range uplo n a ia ja desca vl vu il iu m nz w z iz jz descz work lwork iwork liwork", info,
              "eigenvalues did not converge", context);
@@ -209,25 +216,13 @@ std::vector<T> syevd(DistMatrix<T>& a, DistMatrix<T>& z, std::string_view contex
   std::vector<T> w(static_cast<std::size_t>(a.rows()));
   if (a.rows() == 0) return w;
   int info = 0;
-  if (a.grid()->contains_me()) {
-    const char jobz = 'V', ul = 'L';
-    const int n = size32(a.rows());
-    const Argument aa{View<T>(a)}, zz{View<T>(z)};
-    int lwork = -1, liwork = -1, iquery = 0;
-    T query = 0;
-    const auto call = [&](T* work, int* iwork) {
-      ScaLapack<T>::syevd(&jobz, &ul, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), w.data(), zz.data, &zz.row,
-                          &zz.col, zz.descriptor.data(), work, &lwork, iwork, &liwork, &info);
-    };
-    call(&query, &iquery);
-    if (info == 0) {
-      lwork = work_size(query);
-      liwork = iquery + 8;
-      std::vector<T> work(static_cast<std::size_t>(lwork));
-      std::vector<int> iwork(static_cast<std::size_t>(liwork));
-      call(work.data(), iwork.data());
-    }
-  }
+  const char jobz = 'V', ul = 'L';
+  const int n = size32(a.rows());
+  const Argument aa{View<T>(a)}, zz{View<T>(z)};
+  run_with_workspace<T>(a.comm(), a.grid()->contains_me(), info, [&](T* work, int lwork, int* iwork, int liwork) {
+    ScaLapack<T>::syevd(&jobz, &ul, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), w.data(), zz.data, &zz.row,
+                        &zz.col, zz.descriptor.data(), work, &lwork, iwork, &liwork, &info);
+  });
   check_info(a.comm(), name<T>("syevd"), "jobz uplo n a ia ja desca w z iz jz descz work lwork iwork liwork", info,
              "eigenvalues did not converge", context);
   a.comm().broadcast(std::span<T>(w));
@@ -251,24 +246,14 @@ std::vector<T> gesvd(DistMatrix<T>& a, DistMatrix<T>& u, DistMatrix<T>& vt, std:
   std::vector<T> s(static_cast<std::size_t>(q));
   if (q == 0) return s;
   int info = 0;
-  if (a.grid()->contains_me()) {
-    const char job = 'V';
-    const int m = size32(a.rows()), n = size32(a.cols());
-    const Argument aa{View<T>(a)}, uu{View<T>(u)}, vv{View<T>(vt)};
-    int lwork = -1;
-    T query = 0;
-    const auto call = [&](T* work) {
-      ScaLapack<T>::gesvd(&job, &job, &m, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), s.data(), uu.data,
-                          &uu.row, &uu.col, uu.descriptor.data(), vv.data, &vv.row, &vv.col, vv.descriptor.data(), work,
-                          &lwork, &info);
-    };
-    call(&query);
-    if (info == 0) {
-      lwork = work_size(query);
-      std::vector<T> work(static_cast<std::size_t>(lwork));
-      call(work.data());
-    }
-  }
+  const char job = 'V';
+  const int m = size32(a.rows()), n = size32(a.cols());
+  const Argument aa{View<T>(a)}, uu{View<T>(u)}, vv{View<T>(vt)};
+  run_with_workspace<T>(a.comm(), a.grid()->contains_me(), info, [&](T* work, int lwork, int*, int) {
+    ScaLapack<T>::gesvd(&job, &job, &m, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), s.data(), uu.data, &uu.row,
+                        &uu.col, uu.descriptor.data(), vv.data, &vv.row, &vv.col, vv.descriptor.data(), work, &lwork,
+                        &info);
+  });
   check_info(a.comm(), name<T>("gesvd"), "jobu jobvt m n a ia ja desca s u iu ju descu vt ivt jvt descvt work lwork",
              info, info > q ? "the processes found different singular values" : "singular values did not converge",
              context);
@@ -281,23 +266,13 @@ std::vector<T> geqrf(DistMatrix<T>& a, std::string_view context) {
   std::vector<T> tau(static_cast<std::size_t>(a.local_cols()));
   if (a.rows() == 0 || a.cols() == 0) return tau;
   int info = 0;
-  if (a.grid()->contains_me()) {
-    const int m = size32(a.rows()), n = size32(a.cols());
-    const Argument aa{View<T>(a)};
-    int lwork = -1;
-    T query = 0;
-    T none = 0;
-    T* tau_data = tau.empty() ? &none : tau.data();
-    const auto call = [&](T* work) {
-      ScaLapack<T>::geqrf(&m, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), tau_data, work, &lwork, &info);
-    };
-    call(&query);
-    if (info == 0) {
-      lwork = work_size(query);
-      std::vector<T> work(static_cast<std::size_t>(lwork));
-      call(work.data());
-    }
-  }
+  const int m = size32(a.rows()), n = size32(a.cols());
+  const Argument aa{View<T>(a)};
+  T none = 0;
+  T* tau_data = tau.empty() ? &none : tau.data();
+  run_with_workspace<T>(a.comm(), a.grid()->contains_me(), info, [&](T* work, int lwork, int*, int) {
+    ScaLapack<T>::geqrf(&m, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), tau_data, work, &lwork, &info);
+  });
   check_info(a.comm(), name<T>("geqrf"), "m n a ia ja desca tau work lwork", info, "", context);
   return tau;
 }
@@ -307,26 +282,16 @@ void ormqr(Side side, Op op, const DistMatrix<T>& a, const std::vector<T>& tau, 
            std::string_view context) {
   if (c.rows() == 0 || c.cols() == 0 || a.cols() == 0) return;
   int info = 0;
-  if (a.grid()->contains_me()) {
-    const char s = static_cast<char>(side), t = static_cast<char>(op);
-    const int m = size32(c.rows()), n = size32(c.cols()), k = size32(std::min(a.rows(), a.cols()));
-    const Argument aa{View<const T>(a)};
-    const Argument cc{View<T>(c)};
-    int lwork = -1;
-    T query = 0;
-    const T none = 0;
-    const T* tau_data = tau.empty() ? &none : tau.data();
-    const auto call = [&](T* work) {
-      ScaLapack<T>::ormqr(&s, &t, &m, &n, &k, aa.data, &aa.row, &aa.col, aa.descriptor.data(), tau_data, cc.data,
-                          &cc.row, &cc.col, cc.descriptor.data(), work, &lwork, &info);
-    };
-    call(&query);
-    if (info == 0) {
-      lwork = work_size(query);
-      std::vector<T> work(static_cast<std::size_t>(lwork));
-      call(work.data());
-    }
-  }
+  const char sd = static_cast<char>(side), t = static_cast<char>(op);
+  const int m = size32(c.rows()), n = size32(c.cols()), k = size32(std::min(a.rows(), a.cols()));
+  const Argument aa{View<const T>(a)};
+  const Argument cc{View<T>(c)};
+  const T none = 0;
+  const T* tau_data = tau.empty() ? &none : tau.data();
+  run_with_workspace<T>(a.comm(), a.grid()->contains_me(), info, [&](T* work, int lwork, int*, int) {
+    ScaLapack<T>::ormqr(&sd, &t, &m, &n, &k, aa.data, &aa.row, &aa.col, aa.descriptor.data(), tau_data, cc.data,
+                        &cc.row, &cc.col, cc.descriptor.data(), work, &lwork, &info);
+  });
   check_info(a.comm(), name<T>("ormqr"), "side trans m n k a ia ja desca tau c ic jc descc work lwork", info, "",
              context);
 }

@@ -146,7 +146,7 @@ void inspect_features(const Communicator& alone, const fs::path& folder, bool ve
   const auto ranks = std::count_if(features.files().begin(), features.files().end(),
                                    [&](const fs::path& file) { return fs::equivalent(file.parent_path(), folder); });
   std::string text = folder.string() + ": features\n";
-  text += fact("shards", fmt::format("{} by as many ranks, {} with inputs of later layers", ranks,
+  text += fact("shards", fmt::format("{}, one per rank, and {} with the inputs that layers were fitted on", ranks,
                                      std::ssize(features.files()) - ranks));
   if (!features.model_sha256().empty()) text += fact("network", "SHA-256 " + features.model_sha256());
   if (!features.config_hash().empty()) text += fact("configuration", features.config_hash());

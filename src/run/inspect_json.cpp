@@ -28,9 +28,13 @@ std::string configuration_lines(const json& object) {
   const auto found = object.find("configuration");
   if (found == object.end() || !found->is_object()) return "";
   std::string text = "\nconfiguration\n";
-  for (const auto& [pointer, value] : found->flatten().items()) {
-    auto key = pointer.substr(1);
+  const auto flat = found->flatten(); // by JSON pointers: "/budget/parameters"
+  for (const auto& [pointer, value] : flat.items()) {
+    auto key = pointer.substr(std::min<std::size_t>(1, pointer.size()));
     std::replace(key.begin(), key.end(), '/', '.');
+    for (const auto& [escape, character] : {std::pair{"~1", "/"}, std::pair{"~0", "~"}})
+      for (auto at = key.find(escape); at != std::string::npos; at = key.find(escape, at + 1))
+        key.replace(at, 2, character);
     text += "  " + printable(key + " = " + words_for(value)) + "\n";
   }
   return text;
@@ -59,7 +63,21 @@ std::int64_t bytes_of(const fs::path& path, std::int64_t& files) {
   return bytes;
 }
 
+bool is_deeper(const json& value, int levels) {
+  if (!value.is_structured()) return false;
+  return levels == 0 ||
+         std::any_of(value.begin(), value.end(), [&](const json& v) { return is_deeper(v, levels - 1); });
+}
+
 } // namespace
+
+json read_shallow_json(const fs::path& file) {
+  constexpr int deepest = 64;
+  auto value = read_json(file);
+  if (is_deeper(value, deepest))
+    throw Error(ExitCode::bad_data, file.string() + " nests its values too deeply to be a file of slr_compress");
+  return value;
+}
 
 bool is_manifest(const json& value) {
   return value.is_object() && value.contains("configuration") && value.contains("inputs") &&
@@ -107,8 +125,8 @@ void inspect_run(const fs::path& folder, const Print& print) {
     text += fact(path.filename().string(), fs::is_directory(path) ? bytes + " in " + counted(members, "file") : bytes);
   }
   print(text);
-  if (fs::exists(files.job())) print(configuration_lines(read_json(files.job())));
-  if (fs::exists(files.report())) print("\n" + report_table(read_json(files.report())));
+  if (fs::exists(files.job())) print(configuration_lines(read_shallow_json(files.job())));
+  if (fs::exists(files.report())) print("\n" + report_table(read_shallow_json(files.report())));
 }
 
 } // namespace slr::run

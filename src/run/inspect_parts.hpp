@@ -42,6 +42,8 @@ void inspect_manifest(const std::filesystem::path& file, const nlohmann::json& m
 void inspect_report(const std::filesystem::path& file, const nlohmann::json& report, const Print& print);
 void inspect_run(const std::filesystem::path& folder, const Print& print);
 
+/// The file as JSON of a depth that recursive functions (copies, texts) can take. \throws as read_json
+[[nodiscard]] nlohmann::json read_shallow_json(const std::filesystem::path& file);
 [[nodiscard]] bool is_manifest(const nlohmann::json& value);
 [[nodiscard]] bool is_report(const nlohmann::json& value);
 /// A run's folder: it has its mark, its manifest or its report.

@@ -106,8 +106,15 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
   const auto feed = clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress); });
   const auto features =
       clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
-  auto result = clock.measure(
-      "solve", [&] { return sweep(comm, network, dense, features, feed, config, files.features(), progress); });
+  const auto row_grid = ProcessGrid::row(comm);
+  SharedFactor shared = no_penalty_change(network);
+  if (limit)
+    clock.measure("budget", [&] {
+      shared = find_shared_factor(comm, row_grid, network, dense, features, config, *limit, progress);
+    });
+  auto result = clock.measure("solve", [&] {
+    return sweep(comm, row_grid, network, dense, shared, features, feed, config, files.features(), progress);
+  });
   clock.measure("export", [&] {
     on_root(comm, [&] {
       graph::write_model(result.model, files.compressed());
@@ -133,6 +140,7 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh) {
   check_supported(config);
   const auto network = load_network(comm, config.model.absolute);
+  (void)parameter_limit(network, dense_reasons(network, config), config); // before the folder is claimed
   const OutputFolder folder(comm, config, network.sha256, is_fresh);
   const auto progress = make_progress(comm);
   if (folder.state() == FolderState::finished) {
@@ -194,6 +202,8 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
 } // namespace
 
 ExitCode run_compress(const Communicator& comm, const CompressOptions& options) {
+  if (options.plan)
+    throw Error(ExitCode::usage, "--plan is not available in this version; leave it out to run the job");
   if (!options.reproduce.empty()) return reproduce(comm, options);
   const auto config = load_configuration(comm, options.config, options.overrides, required_by_compress);
   if (options.print_config) {

@@ -56,14 +56,14 @@ std::string printable(std::string_view text, std::size_t limit) {
   return result;
 }
 
-std::string json_text(const nlohmann::json& value) {
+std::string json_text(const nlohmann::ordered_json& value) {
   return value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-nlohmann::json read_json(const std::filesystem::path& file) {
+nlohmann::ordered_json read_json(const std::filesystem::path& file) {
   const auto text = read_file(file, json_bytes_limit);
   try {
-    return nlohmann::json::parse(text);
+    return nlohmann::ordered_json::parse(text);
   } catch (const nlohmann::json::exception& exception) {
     throw Error(ExitCode::bad_data, file.string() + " is not valid JSON: " + printable(exception.what(), 300));
   }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <optional>
 
 namespace slr::run {
 namespace {
@@ -78,9 +77,16 @@ struct Sum {
 } // namespace
 
 FactorShape checked_shape(const store::LayerFactors& factors) {
-  FactorShape shape{noted<std::int64_t>(factors, "rows"), noted<std::int64_t>(factors, "cols"),
+  FactorShape shape{noted<std::int64_t>(factors, "rows"),
+                    noted<std::int64_t>(factors, "cols"),
                     noted<std::int64_t>(factors, "group_columns"),
-                    slr::Activation::from_text(noted<std::string>(factors, "activation"))};
+                    {}};
+  const auto activation = noted<std::string>(factors, "activation");
+  try {
+    shape.activation = slr::Activation::from_text(activation);
+  } catch (const Error& error) {
+    throw wrong(factors, error.what());
+  }
   const auto &u = factors.u, &v = factors.v, &b = factors.b;
   const bool is_divided = shape.cols >= 1 && shape.group_columns >= 1 && shape.cols % shape.group_columns == 0;
   if (shape.rows < 1 || !is_divided) throw wrong(factors, "the attributes rows, cols and group_columns contradict");

@@ -1,6 +1,7 @@
 #include "slr/run/program.hpp"
 
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/last_meeting.hpp"
 #include "slr/mpi/session.hpp"
 #include "slr/run/json_text.hpp"
 
@@ -8,7 +9,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
-#include <thread>
 
 namespace slr::run {
 namespace {
@@ -34,47 +34,6 @@ bool has_launcher() {
     if (std::getenv(name)) return true;
   return false;
 }
-
-/// The last meeting of all ranks, which some may never reach.
-class LastMeeting {
-public:
-  /// Says that this rank is here. \pre no operation is pending on `comm`
-  explicit LastMeeting(const Communicator& comm) : comm_(comm) {
-    check_mpi(MPI_Ibarrier(comm.handle(), &request_), "MPI_Ibarrier");
-  }
-
-  /// Waits, asleep most of the time, until all are here or the time is over; says which.
-  [[nodiscard]] bool wait_until(Clock::time_point end) {
-    auto pause = std::chrono::microseconds(50);
-    while (true) {
-      int done = 0;
-      check_mpi(MPI_Test(&request_, &done, MPI_STATUS_IGNORE), "MPI_Test");
-      if (done) return true;
-      if (Clock::now() >= end) return false;
-      std::this_thread::sleep_for(pause);
-      pause = std::min(pause * 2, std::chrono::microseconds(20'000));
-    }
-  }
-
-  /// Tells every larger rank that this one has failed and waits in vain. Empty messages are sent eagerly: nobody has to
-  /// receive them.
-  void tell_larger_ranks() const {
-    for (int other = comm_.rank() + 1; other < comm_.size(); ++other) {
-      MPI_Request sent = MPI_REQUEST_NULL;
-      check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, other, 0, comm_.handle(), &sent), "MPI_Isend");
-      MPI_Request_free(&sent);
-    }
-  }
-  [[nodiscard]] bool has_heard_of_smaller_rank() const {
-    int heard = 0;
-    check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, 0, comm_.handle(), &heard, MPI_STATUS_IGNORE), "MPI_Iprobe");
-    return heard != 0;
-  }
-
-private:
-  const Communicator& comm_;
-  MPI_Request request_ = MPI_REQUEST_NULL;
-};
 
 /// Brings all ranks together or ends the job; see run_program.
 void meet(const Communicator& last, const ProgramSettings& settings, const std::optional<Error>& mine) {

@@ -14,7 +14,7 @@
 namespace slr::run {
 namespace {
 
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 constexpr std::size_t columns_limit = 100;
 constexpr std::size_t name_limit = 28;

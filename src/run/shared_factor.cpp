@@ -9,10 +9,10 @@
 namespace slr::run {
 namespace {
 
-constexpr int evaluations = 9;
-constexpr std::int64_t first_iterations = 60; // of the first factor
-constexpr std::int64_t later_iterations = 25; // of the following ones, which start from the last
-constexpr double close_enough = 0.02;         // the sweep trims what is left
+constexpr int evaluations = 8;
+constexpr std::int64_t first_iterations = 40; // of the first factor
+constexpr std::int64_t later_iterations = 20; // of the following ones, which start from the last
+constexpr double close_enough = 0.03;         // the sweep trims what is left
 
 /// A layer's problem on the original inputs, kept between factors so that each starts from the last one's solution.
 struct WarmLayer {
@@ -45,6 +45,13 @@ std::optional<std::int64_t> parameter_limit(const Network& network, const std::v
                     "; the largest factor that can be met is " +
                     std::to_string(static_cast<double>(whole) / static_cast<double>(least)).substr(0, 6));
   return limit;
+}
+
+SharedFactor no_penalty_change(const Network& network) {
+  SharedFactor result;
+  for (const auto& layer : network.layers) result.parameters.push_back(dense_parameters(network, layer));
+  result.points.resize(network.layers.size());
+  return result;
 }
 
 SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
@@ -94,23 +101,28 @@ SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, 
     return std::abs(static_cast<double>(total(at) - limit)) <= close_enough * static_cast<double>(limit);
   };
 
-  // Factors above `low` give too many parameters, those below `high` too few: more penalty, fewer parameters.
-  double low = 0, high = 0, factor = 1;
+  // The logarithm of the count falls with that of the factor: interpolate between the two sides, and bisect where that
+  // would hardly move; double or halve until there are two sides.
+  struct Side {
+    double log_factor = 0, log_count = 0;
+  };
+  std::optional<Side> too_many, too_few;
+  double log_factor = 0;
   SharedFactor best;
+  const auto off = [&](const SharedFactor& at) { return std::abs(static_cast<double>(total(at) - limit)); };
   for (int i = 0; i < evaluations; ++i) {
-    auto now = evaluate(factor, i == 0 ? first_iterations : later_iterations);
+    auto now = evaluate(std::exp(log_factor), i == 0 ? first_iterations : later_iterations);
     progress.advance(i + 1);
-    const bool is_too_large = total(now) > limit;
-    (is_too_large ? low : high) = factor;
-    const auto off = [&](const SharedFactor& at) { return std::abs(static_cast<double>(total(at) - limit)); };
+    (total(now) > limit ? too_many : too_few) = Side{log_factor, std::log(static_cast<double>(total(now)))};
     if (best.parameters.empty() || off(now) < off(best)) best = std::move(now);
     if (is_close(best)) break;
-    if (high == 0)
-      factor *= 2;
-    else if (low == 0)
-      factor /= 2;
-    else
-      factor = std::sqrt(low * high);
+    if (!too_many || !too_few) {
+      log_factor += too_many ? std::log(2.0) : -std::log(2.0);
+      continue;
+    }
+    const double wanted =
+        (std::log(static_cast<double>(limit)) - too_many->log_count) / (too_few->log_count - too_many->log_count);
+    log_factor = std::lerp(too_many->log_factor, too_few->log_factor, std::clamp(wanted, 0.15, 0.85));
   }
   return best;
 }

@@ -32,6 +32,11 @@ constexpr std::array missing{
     Missing{"batch", [](const Configuration& c) { return !c.batch.empty(); }, "run once per item"},
     Missing{"calibration.files", [](const Configuration& c) { return c.calibration.files == ShardsPer::node; },
             "use rank"},
+    Missing{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
+            "leave it out"},
+    Missing{"layers", [](const Configuration& c) { return !c.layers.empty(); }, "use model"},
+    Missing{"budget.layers", [](const Configuration& c) { return !c.budget.layers.empty(); },
+            "use budget.parameters and budget.keep"},
 };
 
 } // namespace

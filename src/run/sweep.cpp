@@ -87,17 +87,13 @@ void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedP
 
 } // namespace
 
-SweepResult sweep(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
+                  const std::vector<std::string>& dense_reasons, const SharedFactor& shared,
                   const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
                   const std::filesystem::path& features_folder, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const infer::Sampling sampling{static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
   const auto limit = parameter_limit(network, dense_reasons, config);
-  const auto row_grid = ProcessGrid::row(comm);
-  SharedFactor shared;
-  shared.points.resize(network.layers.size());
-  for (const auto& layer : network.layers) shared.parameters.push_back(dense_parameters(network, layer));
-  if (limit) shared = find_shared_factor(comm, row_grid, network, dense_reasons, features, config, *limit, progress);
 
   // A layer that does not pay on the original inputs stays dense. The others share what the limit leaves in proportion
   // to what they are expected to need; what one does not use goes to the next.

@@ -12,7 +12,6 @@
 
 #include <map>
 #include <optional>
-#include <set>
 
 namespace slr::run {
 namespace {
@@ -37,10 +36,10 @@ class RunVerification {
 public:
   RunVerification(const Communicator& alone, const fs::path& manifest, const Print& print)
       : alone_(alone), manifest_file_(manifest), files_{fs::absolute(manifest).parent_path()}, print_(print),
-        manifest_(read_json(manifest)) {
+        manifest_(read_shallow_json(manifest)) {
     if (!is_manifest(manifest_))
       throw Error(ExitCode::bad_data, manifest.string() + " is not a manifest of slr_compress");
-    if (fs::is_regular_file(files_.report())) report_ = read_json(files_.report());
+    if (fs::is_regular_file(files_.report())) report_ = read_shallow_json(files_.report());
   }
 
   void run() {
@@ -91,7 +90,7 @@ private:
       if (!fs::is_regular_file(path) && !fs::is_directory(path)) {
         verdict = "missing";
         differs("the " + kind + " " + name + " is missing");
-      } else if (!expected.is_string() || hash(path) != expected.get<std::string>()) {
+      } else if (json(hash(path)) != expected) {
         verdict = "DIFFERENT";
         differs("the " + kind + " " + name + " is not what " + manifest_file_.string() +
                 " was written for: its SHA-256 differs");
@@ -125,8 +124,9 @@ private:
     const auto names = factors.layers();
     std::optional<store::FeatureSet> features;
     if (!names.empty()) features.emplace(store::FeatureSet::open(alone_, files_.features().string()));
-    TextTable table({"layer", "samples", "train", "factors.h5", "held out", "factors.h5", ""});
+    TextTable table({"layer", "samples", "train", "stored", "held out", "stored", ""});
     std::optional<Error> damage;
+    auto shown = failures_.size();
     try {
       for (const auto& name : names) {
         const auto before = failures_.size();
@@ -144,6 +144,7 @@ private:
       damage = error; // what was compared so far is shown first
     }
     print_(table.text());
+    for (; shown < failures_.size(); ++shown) print_("  DIFFERENT  " + printable(failures_[shown]) + "\n");
     if (damage) throw Error(*damage);
     for (const auto& [name, layer] : reported)
       differs("report.json has errors of layer " + name + ", which factors.h5 does not have");

@@ -43,8 +43,8 @@ TEST(Refit, ReturnsTheBestOnTheSelectionSamples) {
   const auto result = refit(world, s.problem, s.scale, s.statistics, {{1, 9}, 4}, {});
   EXPECT_EQ(result.error_selection, error_on(world, s, s.problem.selection, result.factors));
   EXPECT_EQ(result.report.error_train, error_on(world, s, s.problem.fit, result.factors));
-  for (const double pull : {1e-4, 1e-3, 1e-2, 3e-2, 1e-1}) {
-    const auto one = refit(world, s.problem, s.scale, s.statistics, {{1, 9}, 4}, {.iterations = 4, .pulls = {pull}});
+  for (const double pull : {1e-3, 1e-2, 1e-1}) {
+    const auto one = refit(world, s.problem, s.scale, s.statistics, {{1, 9}, 4}, {.iterations = 3, .pulls = {pull}});
     EXPECT_LE(result.error_selection, one.error_selection);
   }
 }

@@ -8,12 +8,12 @@
 namespace slr {
 
 struct RefitOptions {
-  std::int64_t iterations = 30;
+  std::int64_t iterations = 20;
   double tolerance = 1e-4;
   double rho = 1;
   /// Strengths mu of the pull towards the original weights that are tried; relative to the mean diagonal of C.
-  std::vector<double> pulls{1e-4, 1e-3, 1e-2, 3e-2, 1e-1};
-  std::int64_t trial_iterations = 4; ///< before the best of them is chosen
+  std::vector<double> pulls{1e-3, 1e-2, 1e-1};
+  std::int64_t trial_iterations = 3; ///< before the best of them is chosen
   Engine engine = Engine::automatic;
 };
 

@@ -15,8 +15,8 @@ namespace slr::run {
 [[nodiscard]] bool is_utf8(std::string_view text);
 
 /// Indented JSON with a line end, the same bytes for the same value. Numbers round-trip. Local.
-[[nodiscard]] std::string json_text(const nlohmann::json& value);
+[[nodiscard]] std::string json_text(const nlohmann::ordered_json& value);
 /// The file as JSON. Local. \throws Error{io} if it cannot be read, Error{bad_data} if it is no JSON or above 64 MB.
-[[nodiscard]] nlohmann::json read_json(const std::filesystem::path& file);
+[[nodiscard]] nlohmann::ordered_json read_json(const std::filesystem::path& file);
 
 } // namespace slr::run

@@ -18,6 +18,6 @@ namespace slr::run {
 /// of
 ///   the difference), kl, agreement, images.
 /// - `run`: mpi_ranks, groups, seconds, seconds_by_stage{stage: seconds}, peak_rss_bytes.
-[[nodiscard]] std::string report_table(const nlohmann::json& report);
+[[nodiscard]] std::string report_table(const nlohmann::ordered_json& report);
 
 } // namespace slr::run

@@ -47,13 +47,16 @@ struct SweepResult {
 parameter_limit(const Network& network, const std::vector<std::string>& dense_reasons, const Configuration& config);
 
 /// Both lambdas of all layers are multiplied by one factor; this finds it on the original inputs, so that the whole
-/// network has about `limit` parameters: bisection on its logarithm, every layer warm-started from the last factor.
-/// Returns the factor, the number of parameters of each layer there, and where the iterations stood. Collective.
+/// network has about `limit` parameters: interpolation and bisection on logarithms, every layer warm-started from the
+/// last factor. Returns the factor, the number of parameters of each layer there, and where the iterations stood.
+/// Collective.
 struct SharedFactor {
   double factor = 1;
   std::vector<std::int64_t> parameters;            ///< per layer of the network
   std::vector<std::optional<RelaxedPoint>> points; ///< likewise, none for dense layers
 };
+/// Without a budget: the lambdas as the configuration has them, nothing to start from. Local.
+[[nodiscard]] SharedFactor no_penalty_change(const Network& network);
 [[nodiscard]] SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
                                               const std::vector<std::string>& dense_reasons,
                                               const store::FeatureSet& features, const Configuration& config,
@@ -62,9 +65,9 @@ struct SharedFactor {
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
 /// goes on. Collective; the same result on every rank.
-[[nodiscard]] SweepResult sweep(const Communicator& comm, const Network& network,
-                                const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                                const ImageFeed& feed, const Configuration& config,
+[[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                const std::vector<std::string>& dense_reasons, const SharedFactor& shared,
+                                const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
                                 const std::filesystem::path& features_folder, Progress& progress);
 
 } // namespace slr::run
