@@ -5,12 +5,13 @@
 
 project_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-# build_project [PRESET]: configures the project into build/ and builds it on all cores. The generator is chosen only
-# for a new build folder, because CMake refuses to change it.
+# build_project PRESET [TARGET]: configures the project into build/ and builds the target (all) on all cores. The
+# generator is chosen only for a new build folder, because CMake refuses to change it.
 build_project() {
   local generator=()
   [ -e "$project_root/build/CMakeCache.txt" ] || generator=(-G Ninja)
-  (cd "$project_root" && cmake --preset "${1:-release}" "${generator[@]}" && cmake --build build --parallel "$(nproc)")
+  (cd "$project_root" && cmake --preset "$1" "${generator[@]}" &&
+    cmake --build build --parallel "$(nproc)" --target "${2:-all}")
 }
 
 # physical_cores: what mpirun counts as slots when nobody tells it (hardware threads do not count, cgroup limits do).

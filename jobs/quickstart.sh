@@ -9,5 +9,5 @@ set -euo pipefail
 cd "$project_root"
 
 jobs/setup.sh
-build_project release
+build_project release programs
 mpi_run 4 build/bin/slr_compress configs/fashion_mnist.yaml

@@ -158,7 +158,7 @@ CompressOptions parse_compress(Arguments arguments) {
   CommandLine line(compress);
   line.positional(o.config);
   line.overrides(o.overrides);
-  line.flag("plan", o.plan, "print predicted time, memory and the assignment of layers, and stop");
+  line.flag("plan", o.plan, "print the forecast of time and memory and stop (not available in this version)");
   line.flag("resume", o.resume, "continue an unfinished run (also the default); without one, start");
   line.flag("fresh", o.fresh, "remove what this program wrote to the output folder and start anew");
   line.text("reproduce", o.reproduce, "MANIFEST", "repeat the run of a manifest.json and compare the results' hashes");

@@ -38,14 +38,14 @@ void inspect_images(const std::filesystem::path& file, bool verify, const Print&
 void inspect_shard(const std::filesystem::path& file, bool verify, const Print& print);
 void inspect_features(const Communicator& alone, const std::filesystem::path& folder, bool verify, const Print& print);
 void inspect_factors(const std::filesystem::path& file, bool verify, const Print& print);
-void inspect_manifest(const std::filesystem::path& file, const nlohmann::json& manifest, const Print& print);
-void inspect_report(const std::filesystem::path& file, const nlohmann::json& report, const Print& print);
+void inspect_manifest(const std::filesystem::path& file, const nlohmann::ordered_json& manifest, const Print& print);
+void inspect_report(const std::filesystem::path& file, const nlohmann::ordered_json& report, const Print& print);
 void inspect_run(const std::filesystem::path& folder, const Print& print);
 
 /// The file as JSON of a depth that recursive functions (copies, texts) can take. \throws as read_json
-[[nodiscard]] nlohmann::json read_shallow_json(const std::filesystem::path& file);
-[[nodiscard]] bool is_manifest(const nlohmann::json& value);
-[[nodiscard]] bool is_report(const nlohmann::json& value);
+[[nodiscard]] nlohmann::ordered_json read_shallow_json(const std::filesystem::path& file);
+[[nodiscard]] bool is_manifest(const nlohmann::ordered_json& value);
+[[nodiscard]] bool is_report(const nlohmann::ordered_json& value);
 /// A run's folder: it has its mark, its manifest or its report.
 [[nodiscard]] bool is_run_folder(const std::filesystem::path& folder);
 

@@ -17,7 +17,7 @@ namespace slr::run {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
+using json = nlohmann::ordered_json;
 
 /// The hash that a manifest has for an input: of a file, or of all files of a folder.
 std::string input_hash(const fs::path& path) {

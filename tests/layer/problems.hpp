@@ -17,9 +17,9 @@ namespace slr::test {
 struct Recipe {
   std::int64_t rows = 12, groups = 8, group_columns = 3, samples = 480;
   Activation activation{};
-  std::int64_t planted_rank = -1;           ///< -1: full weights; else U V on the columns that are not planted
+  std::int64_t planted_rank = -1;             ///< -1: full weights; else U V on the columns that are not planted
   std::vector<std::int64_t> planted_groups{}; ///< dense columns beside it
-  std::vector<std::int64_t> dead_groups{};   ///< inputs that are always zero
+  std::vector<std::int64_t> dead_groups{};    ///< inputs that are always zero
   unsigned seed = 1;
   [[nodiscard]] std::int64_t cols() const { return groups * group_columns; }
 };

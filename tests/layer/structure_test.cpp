@@ -12,9 +12,10 @@ namespace {
 
 using namespace test;
 
-// The target comes from inputs before their rounding to 17 bits of a range of at most 8 (a step of 2^-14): one output is
-// off by sqrt(k) |W| step / sqrt(12) ~ 9e-5, a weight by that over sqrt(N) and the smallest singular value of Xc / sqrt(N)
-// (above 0.4): 1.1e-5 as a standard deviation; the largest of 288 stays within five of them, twice for the planted |W|.
+// The target comes from inputs before their rounding to 17 bits of a range of at most 8 (a step of 2^-14): one output
+// is off by sqrt(k) |W| step / sqrt(12) ~ 9e-5, a weight by that over sqrt(N) and the smallest singular value of Xc /
+// sqrt(N) (above 0.4): 1.1e-5 as a standard deviation; the largest of 288 stays within five of them, twice for the
+// planted |W|.
 constexpr double weight_tolerance = 1.1e-4;
 
 /// f(W) = tr(W C W^T) - 2 tr(W P^T), the objective up to a constant, for the damping `delta` (included in C and P
