@@ -3,6 +3,7 @@
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/exact_products.hpp"
 #include "slr/linalg/blas.hpp"
+#include "slr/linalg/gram.hpp"
 #include "slr/mpi/exact_sum.hpp"
 
 #include <cmath>
@@ -40,52 +41,18 @@ double largest_eigenvalue(const DistMatrix<double>& c) {
   return 1.01 * value;
 }
 
-/// Sum over all samples of x x^T, exact for rounded inputs, panel by panel of block columns onto their owners.
-void sum_products(const Communicator& comm, const LayerProblem& problem, DistMatrix<double>& gram) {
-  const std::int64_t k = problem.cols, block = gram.distribution().cols.block(), panel = block * comm.size();
-  for (std::int64_t first = 0; first < k; first += panel) {
-    const auto width = std::min(panel, k - first);
-    std::vector<double> product(static_cast<std::size_t>(k * width), 0.0);
-    for_each_piece(problem.fit.x, k, problem.fit.count, [&](std::int64_t, std::int64_t count, const double* x) {
-      blas::gemm(Op::none, Op::transpose, k, width, count, 1.0, x, k, x + first, k, 1.0, product.data(), k);
-    });
-    std::vector<int> counts;
-    for (int rank = 0; rank < comm.size(); ++rank)
-      counts.push_back(narrow<int>(k * std::clamp<std::int64_t>(width - rank * block, 0, block), "a panel"));
-    const auto mine = static_cast<std::size_t>(counts[static_cast<std::size_t>(comm.rank())]);
-    const auto at = static_cast<std::size_t>(first / panel * block * k);
-    comm.reduce_scatter(std::span<const double>(product), gram.local().subspan(mine > 0 ? at : 0, mine), counts);
-  }
-}
-
 } // namespace
 
 LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
   LayerStatistics result;
   const std::int64_t k = problem.cols;
   result.samples = comm.allreduce_value(problem.fit.count);
-  (void)exact_product_bits(std::max<std::int64_t>(result.samples, 1),
-                           2 * input_bits - 12); // X X^T needs 34 bits a term
+  // x_i x_j takes twice the bits of an input: what a sum may have beside them bounds the number of samples.
+  (void)exact_product_bits(std::max<std::int64_t>(result.samples, 1), 2 * input_bits - 12);
   result.gram = DistMatrix<double>(row_grid, k, k, std::max<std::int64_t>(1, k), column_block(problem.group_columns));
-  result.input_mean.assign(static_cast<std::size_t>(k), 0.0);
-  for (std::size_t i = 0; i < problem.fit.x.size(); ++i)
-    result.input_mean[i % result.input_mean.size()] += problem.fit.x[i];
-  comm.allreduce(std::span<double>(result.input_mean));
-  const double samples = static_cast<double>(std::max<std::int64_t>(1, result.samples));
-  for (double& mean : result.input_mean) mean /= samples;
-  sum_products(comm, problem, result.gram);
-  result.gram.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
-    value = value / samples - result.input_mean[static_cast<std::size_t>(i.value())] *
-                                  result.input_mean[static_cast<std::size_t>(j.value())];
-  });
-  double trace = 0;
-  std::vector<double> diagonal(static_cast<std::size_t>(k), 0.0);
-  result.gram.for_each_local([&](GlobalRow i, GlobalCol j, const double& value) {
-    if (i.value() == j.value()) diagonal[static_cast<std::size_t>(i.value())] = value;
-  });
-  comm.allreduce(std::span<double>(diagonal)); // each entry has one owner: nothing is rounded
-  for (const double value : diagonal) trace += value;
-  result.mean_diagonal = k > 0 ? trace / static_cast<double>(k) : 0.0;
+  auto summary = gram<float>(problem.fit.x, true, result.gram, std::int64_t(128) << 20, "layer " + problem.name);
+  result.input_mean = std::move(summary.means);
+  result.mean_diagonal = summary.mean_diagonal;
   result.largest_eigenvalue = largest_eigenvalue(result.gram);
   return result;
 }
