@@ -40,7 +40,7 @@ InputScale round_inputs(const Communicator& comm, LayerProblem& problem) {
   for (const float value : largest) {
     grid.push_back(FixedPoint::covering(value, input_bits));
     // An input that is always zero must not set the scale of the others: its products are zero whatever its weight.
-    scale.exponent.push_back(value > 0 ? grid.back().exponent + input_bits : dead_input_exponent);
+    scale.exponent.push_back(value > 0 ? grid.back().exponent() + input_bits : dead_input_exponent);
   }
   for (Samples* samples : {&problem.fit, &problem.selection, &problem.report})
     for (std::size_t i = 0; i < samples->x.size(); ++i)

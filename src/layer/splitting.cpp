@@ -8,7 +8,6 @@
 #include <array>
 #include <bit>
 #include <cmath>
-#include <optional>
 
 namespace slr {
 namespace {
@@ -34,6 +33,8 @@ public:
   double& row_sum(std::size_t i) { return data_[i]; }
   double& samples_near_limit(std::size_t i) { return data_[rows_ + i]; }
   double& samples_above_sixteenth(std::size_t i) { return data_[2 * rows_ + i]; }
+  [[nodiscard]] double samples_near_limit(std::size_t i) const { return data_[rows_ + i]; }
+  [[nodiscard]] double samples_above_sixteenth(std::size_t i) const { return data_[2 * rows_ + i]; }
   std::span<double> sum(std::size_t i) {
     return std::span<double>(data_).subspan(3 * rows_ + i * ExactSum::digits, ExactSum::digits);
   }
@@ -139,99 +140,112 @@ CrossProducts ActivationSplitting::multiplier_cross() {
   return result;
 }
 
+/// What one pass fills.
+struct ActivationSplitting::Workspace {
+  explicit Workspace(std::int64_t rows) : tail(rows) {}
+  Tail tail;
+  std::array<ExactSum, sum_count> exact;
+  std::vector<FixedPoint> grid;          ///< of the targets, per row
+  std::vector<double> z, argument, m, t; ///< of one piece of samples, rows x count
+};
+
+void ActivationSplitting::update_piece(std::int64_t first, std::int64_t count, const double* x,
+                                       const std::vector<double>& weights, const std::vector<double>& bias,
+                                       Workspace& work) {
+  const auto rows = static_cast<std::size_t>(problem_.rows);
+  const auto size = rows * static_cast<std::size_t>(count), begin = rows * static_cast<std::size_t>(first);
+  for (auto* values : {&work.z, &work.argument, &work.m}) values->resize(size);
+  // Z = W X + b;  M = prox(Z + U);  U = U + Z - M
+  forward(problem_.rows, problem_.cols, weights.data(), bias, x, count, work.z.data());
+  for (std::size_t i = 0; i < size; ++i) work.argument[i] = work.z[i] + dual_[begin + i];
+  prox_activation(problem_.activation, work.argument, std::span(problem_.fit.y).subspan(begin, size), rho_, work.m);
+  for (std::size_t s = 0; s < size; s += rows) {
+    std::array<double, sum_count> sums{}; // of one sample: a fixed order of terms, whatever the rank
+    for (std::size_t i = s; i < s + rows; ++i) {
+      const double z = work.z[i], m = work.m[i], u = work.argument[i] - m;
+      const double loss = problem_.fit.y[begin + i] - problem_.activation(z), primal = z - m;
+      const double dual = rho_ * (m - split_[begin + i]), lambda = rho_ * u;
+      sums[0] += loss * loss;
+      sums[1] += primal * primal;
+      sums[2] += dual * dual;
+      sums[3] += z * z;
+      sums[4] += m * m;
+      sums[5] += lambda * lambda;
+      dual_[begin + i] = u;
+      split_[begin + i] = m;
+    }
+    for (std::size_t i = 0; i < sum_count; ++i) work.exact[i].add(sums[i]);
+  }
+}
+
+void ActivationSplitting::round_target(std::int64_t first, std::int64_t count, Target target, Workspace& work) const {
+  // A value beyond its row's bound is cut off there; the bound is raised for the next pass.
+  const auto rows = static_cast<std::size_t>(problem_.rows);
+  const auto size = rows * static_cast<std::size_t>(count), begin = rows * static_cast<std::size_t>(first);
+  work.t.resize(size);
+  for (std::size_t s = 0; s < size; s += rows)
+    for (std::size_t row = 0; row < rows; ++row) {
+      const std::size_t at = begin + s + row;
+      const double value = target == Target::multiplier ? rho_ * dual_[at] : split_[at] - dual_[at];
+      const double rounded = work.grid[row].round(value), limit = work.grid[row].largest();
+      work.t[s + row] = rounded;
+      work.tail.row_sum(row) += rounded;
+      work.tail.samples_near_limit(row) += std::abs(value) > limit / 2 ? 1 : 0;
+      work.tail.samples_above_sixteenth(row) += std::abs(value) > limit / 16 ? 1 : 0;
+    }
+}
+
+void ActivationSplitting::adapt_target_exponents(const Workspace& work) {
+  for (std::size_t i = 0; i < target_exponent_.size(); ++i) {
+    if (work.tail.samples_near_limit(i) > 0)
+      target_exponent_[i] += 2;
+    else if (work.tail.samples_above_sixteenth(i) == 0 && target_exponent_[i] > lowest_target_exponent)
+      target_exponent_[i] -= 1;
+  }
+}
+
 CrossProducts ActivationSplitting::pass(const std::vector<double>* weights, const std::vector<double>* bias,
                                         Target target) {
   const std::int64_t n = problem_.rows, k = problem_.cols;
-  const auto rows = static_cast<std::size_t>(n);
   const int target_bits = exact_product_bits(std::max<std::int64_t>(statistics_.samples, 1), input_bits);
-  std::vector<FixedPoint> grid;
-  for (const int exponent : target_exponent_) grid.push_back({exponent - target_bits, target_bits});
+  Workspace work(n);
+  for (const int exponent : target_exponent_) work.grid.emplace_back(exponent - target_bits, target_bits);
 
-  Tail tail(n);
-  std::vector<double> product(static_cast<std::size_t>(n * k), 0.0);
-  std::array<ExactSum, sum_count> exact;
-  std::vector<double> z, argument, m, t;
-  std::optional<Error> failure;
+  std::vector<double> product(static_cast<std::size_t>(n * k), 0.0); // T X^T over this rank's samples
   try {
     for_each_piece(problem_.fit.x, k, problem_.fit.count, [&](std::int64_t first, std::int64_t count, const double* x) {
-      const auto size = static_cast<std::size_t>(n * count), begin = static_cast<std::size_t>(first * n);
-      t.resize(size);
-      if (weights) {
-        z.resize(size);
-        argument.resize(size);
-        m.resize(size);
-        // Z = W X + b;  M = prox(Z + U);  U = U + Z - M
-        forward(n, k, weights->data(), *bias, x, count, z.data());
-        for (std::size_t i = 0; i < size; ++i) argument[i] = z[i] + dual_[begin + i];
-        prox_activation(problem_.activation, argument, std::span(problem_.fit.y).subspan(begin, size), rho_, m);
-        for (std::size_t s = 0; s < size; s += rows) {
-          std::array<double, sum_count> sums{}; // one sample: a fixed order of terms, whatever the rank
-          for (std::size_t i = s; i < s + rows; ++i) {
-            const double u = argument[i] - m[i];
-            const double loss = problem_.fit.y[begin + i] - problem_.activation(z[i]);
-            const double primal = z[i] - m[i], dual = rho_ * (m[i] - split_[begin + i]), lambda = rho_ * u;
-            sums[0] += loss * loss;
-            sums[1] += primal * primal;
-            sums[2] += dual * dual;
-            sums[3] += z[i] * z[i];
-            sums[4] += m[i] * m[i];
-            sums[5] += lambda * lambda;
-            dual_[begin + i] = u;
-            split_[begin + i] = m[i];
-          }
-          for (std::size_t i = 0; i < sum_count; ++i) exact[i].add(sums[i]);
-        }
-      }
-      // T, rounded per row so that T X^T is summed exactly; a value beyond its row's bound is cut off there, and the
-      // bound is raised for the next pass.
-      for (std::size_t i = 0; i < size; ++i) {
-        const std::size_t row = i % rows;
-        const double value =
-            target == Target::multiplier ? rho_ * dual_[begin + i] : split_[begin + i] - dual_[begin + i];
-        t[i] = grid[row].round(value);
-        tail.row_sum(row) += t[i];
-        const double magnitude = std::abs(value), limit = grid[row].largest();
-        if (magnitude > limit / 2) tail.samples_near_limit(row) += 1;
-        if (magnitude > limit / 16) tail.samples_above_sixteenth(row) += 1;
-      }
-      blas::gemm(Op::none, Op::transpose, n, k, count, 1.0, t.data(), n, x, k, 1.0, product.data(), n);
+      if (weights) update_piece(first, count, x, *weights, *bias, work);
+      round_target(first, count, target, work);
+      blas::gemm(Op::none, Op::transpose, n, k, count, 1.0, work.t.data(), n, x, k, 1.0, product.data(), n);
     });
-  } catch (const Error& error) {
-    failure = error; // everybody learns of it in the collective below
+  } catch (const Error&) {
+    work.tail.failures() = 1; // everybody learns of it in the collective below
   }
 
-  for (std::size_t i = 0; i < sum_count; ++i) exact[i].pack(tail.sum(i));
+  for (std::size_t i = 0; i < sum_count; ++i) work.exact[i].pack(work.tail.sum(i));
   const double my_hash = weights ? weights_hash(*weights) : 0.0;
-  tail.hash() = my_hash;
-  tail.hash_squared() = my_hash * my_hash;
-  tail.failures() = failure ? 1 : 0;
+  work.tail.hash() = my_hash;
+  work.tail.hash_squared() = my_hash * my_hash;
   CrossProducts result{make_block_columns(statistics_.gram.grid(), n, k, problem_.group_columns),
-                       std::vector<double>(rows)};
-  reduce_onto_owners(comm_, product, tail.data(), result.p);
+                       std::vector<double>(static_cast<std::size_t>(n))};
+  reduce_onto_owners(comm_, product, work.tail.data(), result.p);
 
-  if (tail.failures() > 0)
-    throw Error(ExitCode::numerical,
-                "layer " + problem_.name +
-                    ": the iteration diverged (a value is not finite); use a "
-                    "smaller method.nuclear or a larger budget, or keep the layer dense (budget.keep)");
-  if (weights)
-    require(static_cast<double>(comm_.size()) * tail.hash_squared() == tail.hash() * tail.hash(),
-            "layer " + problem_.name + ": the ranks work on different weights");
+  if (work.tail.failures() > 0)
+    throw Error(ExitCode::numerical, "layer " + problem_.name +
+                                         ": the iteration diverged (a value is not finite); use a larger budget, or "
+                                         "keep the layer dense (budget.keep)");
+  require(static_cast<double>(comm_.size()) * work.tail.hash_squared() == work.tail.hash() * work.tail.hash(),
+          "layer " + problem_.name + ": the ranks work on different weights");
 
+  adapt_target_exponents(work);
   const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
-  for (std::size_t i = 0; i < rows; ++i) {
-    result.target_mean[i] = tail.row_sum(i) / samples;
-    if (tail.samples_near_limit(i) > 0)
-      target_exponent_[i] += 2;
-    else if (tail.samples_above_sixteenth(i) == 0 && target_exponent_[i] > lowest_target_exponent)
-      target_exponent_[i] -= 1;
-  }
+  for (std::size_t i = 0; i < result.target_mean.size(); ++i) result.target_mean[i] = work.tail.row_sum(i) / samples;
   result.p.for_each_local([&](GlobalRow i, GlobalCol j, double& entry) {
     entry =
         entry / samples - result.target_mean[std::size_t(i.value())] * statistics_.input_mean[std::size_t(j.value())];
   });
   std::array<double, sum_count> values{};
-  for (std::size_t i = 0; i < sum_count; ++i) values[i] = ExactSum::unpack(tail.sum(i)).value();
+  for (std::size_t i = 0; i < sum_count; ++i) values[i] = ExactSum::unpack(work.tail.sum(i)).value();
   sums_ = {values[0], values[1], values[2], values[3], values[4], values[5]};
   return result;
 }

@@ -63,7 +63,12 @@ public:
 
 private:
   enum class Target { split_minus_dual, multiplier };
+  struct Workspace;
   CrossProducts pass(const std::vector<double>* weights, const std::vector<double>* bias, Target target);
+  void update_piece(std::int64_t first, std::int64_t count, const double* x, const std::vector<double>& weights,
+                    const std::vector<double>& bias, Workspace& work);
+  void round_target(std::int64_t first, std::int64_t count, Target target, Workspace& work) const;
+  void adapt_target_exponents(const Workspace& work);
   void measure_outputs();
 
   const Communicator& comm_;

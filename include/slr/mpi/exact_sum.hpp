@@ -52,11 +52,13 @@ private:
 /// The exact sums of all ranks, as doubles, on every rank. Collective, one allreduce of 72 doubles per sum.
 [[nodiscard]] std::vector<double> allreduce_exact(const Communicator& comm, std::span<const ExactSum> sums);
 
-/// A grid of numbers i * 2^exponent with integers |i| <= 2^bits.
-struct FixedPoint {
-  int exponent = 0;
-  int bits = 0;
-
+/// A grid of numbers i * 2^exponent with integers |i| <= 2^bits. What rounding needs is computed once.
+class FixedPoint {
+public:
+  FixedPoint() : FixedPoint(0, 0) {}
+  FixedPoint(int exponent, int bits)
+      : exponent_(exponent), bits_(bits), largest_(std::ldexp(1.0, exponent + bits)),
+        shift_(std::ldexp(1.5, exponent + 52)) {}
   /// The finest grid of so many bits that reaches `largest` (>= 0, finite). A grid for zeros only has exponent 0.
   [[nodiscard]] static FixedPoint covering(double largest, int bits) {
     if (!(largest > 0)) return {0, bits};
@@ -64,17 +66,20 @@ struct FixedPoint {
     std::frexp(largest, &exponent); // largest <= 2^exponent
     return {exponent - bits, bits};
   }
-  [[nodiscard]] double step() const { return std::ldexp(1.0, exponent); }
-  [[nodiscard]] double largest() const { return std::ldexp(1.0, exponent + bits); }
+  [[nodiscard]] int exponent() const { return exponent_; }
+  [[nodiscard]] int bits() const { return bits_; }
+  [[nodiscard]] double step() const { return std::ldexp(1.0, exponent_); }
+  [[nodiscard]] double largest() const { return largest_; }
   /// The nearest grid point (ties to even); what is out of reach goes to the end of the grid. Local.
   [[nodiscard]] double round(double value) const {
-    const double limit = largest();
-    if (value > limit) return limit;
-    if (value < -limit) return -limit;
-    // Adding 1.5 * 2^52 steps leaves exactly the bits at and above the step.
-    const double shift = std::ldexp(1.5, exponent + 52);
-    return (value + shift) - shift;
+    if (value > largest_) return largest_;
+    if (value < -largest_) return -largest_;
+    return (value + shift_) - shift_; // adding 1.5 * 2^52 steps leaves exactly the bits at and above the step
   }
+
+private:
+  int exponent_, bits_;
+  double largest_, shift_;
 };
 
 /// How the 53 bits of a double are shared among the first operand, the second and the number of terms, so that
