@@ -4,6 +4,7 @@
 #include "shape_table.hpp"
 #include "words.hpp"
 
+#include <algorithm>
 #include <set>
 
 namespace slr::graph {
@@ -26,16 +27,30 @@ std::int64_t product(std::int64_t a, std::int64_t b, const Node& node) {
   return result;
 }
 
+/// The first node whose output dimensions are unknown although those of its inputs are not: an operator that this
+/// program does not know, or one whose result depends on values.
+std::string first_unknown(const Model& model, const std::map<std::string, Dims>& shapes) {
+  const auto is_known = [&](const std::string& value) {
+    return value.empty() || shapes.contains(value) || model.initializers.contains(value);
+  };
+  for (const auto& node : model.nodes)
+    if (!std::all_of(node.outputs.begin(), node.outputs.end(), is_known) &&
+        std::all_of(node.inputs.begin(), node.inputs.end(), is_known))
+      return words_for(node);
+  return "an input of the model";
+}
+
 /// Products that the node computes: elements of its output times the length of the sums they are.
-std::int64_t macs_of(const Node& node, const std::map<std::string, Dims>& shapes) {
+std::int64_t macs_of(const Model& model, const Node& node, const std::map<std::string, Dims>& shapes) {
   const bool is_convolution = is_op(node, "Conv"), is_gemm = is_op(node, "Gemm");
   if (!is_convolution && !is_gemm && !is_op(node, "MatMul")) return 0;
   if (node.inputs.size() < 2 || node.outputs.empty()) throw bad_data(words_for(node) + " lacks an input or output");
   const auto output = shapes.find(node.outputs[0]), left = shapes.find(node.inputs[0]),
              right = shapes.find(node.inputs[1]);
   if (output == shapes.end() || left == shapes.end() || right == shapes.end())
-    throw bad_data("the products of " + words_for(node) +
-                   " cannot be counted, because the dimensions of its input are only known when the network runs");
+    throw bad_data("the products of " + words_for(node) + " cannot be counted, because the dimensions that " +
+                   first_unknown(model, shapes) +
+                   " gives are not known: its operator is not supported, or they depend on the data");
   std::int64_t length = 1;
   if (is_convolution)
     length = element_count(Dims(right->second.begin() + 1, right->second.end()));
@@ -81,7 +96,7 @@ Counts count(const Model& model) {
   std::set<std::string> indices;
   for (const auto& node : model.nodes) {
     if (is_op(node, "Gather") && node.inputs.size() > 1) indices.insert(node.inputs[1]);
-    counts.macs = sum(counts.macs, macs_of(node, shapes), model);
+    counts.macs = sum(counts.macs, macs_of(model, node, shapes), model);
     counts.parameters = sum(counts.parameters, constant_parameters(node), model);
   }
   for (const auto& [name, tensor] : model.initializers) {
