@@ -72,24 +72,16 @@ void reduce_onto_owners(const Communicator& comm, const std::vector<double>& pro
 
 } // namespace
 
-ActivationSplitting::ActivationSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
-                                         const LayerStatistics& statistics, double rho)
-    : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho),
-      split_(problem.fit.linear.begin(), problem.fit.linear.end()), dual_(split_.size(), 0.0),
-      target_exponent_(static_cast<std::size_t>(problem.rows), 0) {
-  measure_outputs();
-}
-
-void ActivationSplitting::measure_outputs() {
-  const auto n = static_cast<std::size_t>(problem_.rows);
+OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem, std::int64_t samples) {
+  const auto n = static_cast<std::size_t>(problem.rows);
   std::vector<double> largest(n, 0.0), mean(n, 0.0);
-  const auto& y = problem_.fit.y;
+  const auto& y = problem.fit.y;
   for (std::size_t i = 0; i < y.size(); ++i) largest[i % n] = std::max(largest[i % n], std::abs(double(y[i])));
-  comm_.allreduce(std::span<double>(largest), Reduction::max);
+  comm.allreduce(std::span<double>(largest), Reduction::max);
   std::vector<FixedPoint> grid;
   for (const double value : largest) grid.push_back(FixedPoint::covering(value, output_grid_bits));
   ExactSum squares;
-  for (std::size_t s = 0; s < static_cast<std::size_t>(problem_.fit.count); ++s) {
+  for (std::size_t s = 0; s < static_cast<std::size_t>(problem.fit.count); ++s) {
     double here = 0;
     for (std::size_t i = 0; i < n; ++i) {
       const double value = y[s * n + i];
@@ -98,13 +90,21 @@ void ActivationSplitting::measure_outputs() {
     }
     squares.add(here);
   }
-  comm_.allreduce(std::span<double>(mean));
-  output_squared_ = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
-  output_variation_ = output_squared_;
-  const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
-  for (const double sum : mean) output_variation_ -= sum * sum / samples;
-  output_variation_ = std::max(output_variation_, 0.0);
+  comm.allreduce(std::span<double>(mean));
+  OutputSums result;
+  result.squared = result.variation = allreduce_exact(comm, std::span<const ExactSum>(&squares, 1))[0];
+  for (const double sum : mean)
+    result.variation -= sum * sum / static_cast<double>(std::max<std::int64_t>(1, samples));
+  result.variation = std::max(result.variation, 0.0);
+  return result;
 }
+
+ActivationSplitting::ActivationSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                                         const LayerStatistics& statistics, double rho)
+    : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho),
+      outputs_(measure_outputs(comm, problem, statistics.samples)),
+      split_(problem.fit.linear.begin(), problem.fit.linear.end()), dual_(split_.size(), 0.0),
+      target_exponent_(static_cast<std::size_t>(problem.rows), 0) {}
 
 CrossProducts ActivationSplitting::cross() {
   std::vector<double> largest(static_cast<std::size_t>(problem_.rows), 0.0);
@@ -262,7 +262,7 @@ double ActivationSplitting::multiplier_distance() const {
     squares.add(here);
   }
   const double total = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
-  return output_variation_ > 0 ? std::sqrt(total / output_variation_) : std::sqrt(total);
+  return outputs_.variation > 0 ? std::sqrt(total / outputs_.variation) : std::sqrt(total);
 }
 
 void ActivationSplitting::change_rho(double rho) {

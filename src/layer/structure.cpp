@@ -2,121 +2,283 @@
 
 #include "slr/dist/redistribute.hpp"
 #include "slr/linalg/blas.hpp"
-#include "slr/linalg/scalapack.hpp"
+#include "slr/linalg/lapack.hpp"
+#include "slr/mpi/agree.hpp"
 
 #include <algorithm>
+#include <cmath>
+#include <numeric>
 
 namespace slr {
 namespace {
 
 constexpr double damping_floor = 1e-9; // of the mean diagonal: below what single-precision features resolve
-constexpr std::int64_t solve_block = 64;
-constexpr double one_rank_flops = 2e9; // about what a core does while a grid exchanges its first panels
+constexpr double negligible = 1e-10;   // of the largest singular value: no direction worth following
 
-/// One rank for small factorisations, the squarest grid for large ones. Collective.
-Grid grid_for(const Communicator& comm, std::int64_t k) {
-  const double flops = static_cast<double>(k) * static_cast<double>(k) * static_cast<double>(k) / 3;
-  return flops <= one_rank_flops ? ProcessGrid::create(comm, 1, 1) : ProcessGrid::square(comm);
+std::int64_t basis_size(std::int64_t target_rank, std::int64_t largest) {
+  return target_rank == 0 ? 0 : std::min(target_rank + std::max<std::int64_t>(4, target_rank / 8), largest);
 }
 
-/// C in the order [S, R], plus delta on the diagonal, on the same block columns. Collective; every panel of columns
-/// visits every rank once.
-DistMatrix<double> permuted_gram(const LayerStatistics& statistics, const std::vector<std::int64_t>& order,
-                                 double delta) {
+/// C restricted to and ordered by `order`, in block columns. Collective; every panel of columns visits every rank once.
+DistMatrix<double> ordered_gram(const LayerStatistics& statistics, const std::vector<std::int64_t>& order) {
   const auto& c = statistics.gram;
-  const std::int64_t k = c.cols(), panel = c.distribution().cols.block() * c.grid()->cols();
-  std::vector<std::int64_t> place(static_cast<std::size_t>(k)); // of an original column in the new order
-  for (std::int64_t j = 0; j < k; ++j) place[static_cast<std::size_t>(order[static_cast<std::size_t>(j)])] = j;
-  auto result = c.clone();
-  const auto& columns = c.distribution().cols;
+  const std::int64_t k = c.cols(), size = std::ssize(order);
+  const std::int64_t block = c.distribution().cols.block(), panel = block * c.grid()->cols();
+  std::vector<std::int64_t> place(static_cast<std::size_t>(k), -1); // of an original column in the new order
+  for (std::int64_t j = 0; j < size; ++j) place[static_cast<std::size_t>(order[static_cast<std::size_t>(j)])] = j;
+  DistMatrix<double> result(c.grid(), size, size, std::max<std::int64_t>(1, size), block);
+  const auto& columns = result.distribution().cols;
   for (std::int64_t first = 0; first < k; first += panel) {
     const auto count = std::min(panel, k - first);
     const auto from = gather_columns(c, GlobalCol(first), count);
     for (std::int64_t j = 0; j < count; ++j) {
       const GlobalCol to(place[static_cast<std::size_t>(first + j)]);
-      if (columns.owner(to) != c.grid()->my_col()) continue;
+      if (to.value() < 0 || columns.owner(to) != c.grid()->my_col()) continue;
       double* column = result.local().data() + columns.local(to).value() * result.lld();
-      for (std::int64_t i = 0; i < k; ++i)
+      for (std::int64_t i = 0; i < size; ++i)
         column[i] = from[static_cast<std::size_t>(j * k + order[static_cast<std::size_t>(i)])];
-      column[to.value()] += delta;
     }
   }
   return result;
+}
+
+/// Orthonormal columns that span those of Y (n x q). Local.
+void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
+  const auto tau = lapack::geqrf<double>(n, q, y.data(), std::max<std::int64_t>(1, n));
+  lapack::orgqr<double>(n, q, y.data(), std::max<std::int64_t>(1, n), std::span<const double>(tau));
+}
+
+/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix, descending; negligible directions go. Local.
+struct SmallSvd {
+  std::int64_t size = 0;
+  std::vector<double> sigma, left, right; ///< q x size, size x cols
+};
+SmallSvd small_svd(std::int64_t q, std::int64_t cols, const double* g) {
+  SmallSvd result;
+  std::vector<double> gram(static_cast<std::size_t>(q * q)), vectors(gram.size());
+  blas::syrk(Uplo::lower, Op::none, q, cols, 1.0, g, q, 0.0, gram.data(), q);
+  const auto values = lapack::syevr<double>(q, gram.data(), q, vectors.data(), q);
+  const double largest = values.empty() ? 0 : std::max(values.back(), 0.0);
+  for (std::int64_t l = q - 1; l >= 0; --l) {
+    const double value = values[static_cast<std::size_t>(l)];
+    if (value <= negligible * negligible * largest || value <= 0) break;
+    result.sigma.push_back(std::sqrt(value));
+    result.left.insert(result.left.end(), vectors.begin() + l * q, vectors.begin() + (l + 1) * q);
+    ++result.size;
+  }
+  result.right.resize(static_cast<std::size_t>(result.size * cols));
+  if (result.size == 0) return result;
+  auto scaled = result.left;
+  for (std::int64_t l = 0; l < result.size; ++l)
+    for (std::int64_t i = 0; i < q; ++i) scaled[static_cast<std::size_t>(l * q + i)] /= result.sigma[std::size_t(l)];
+  blas::gemm(Op::transpose, Op::none, result.size, cols, q, 1.0, scaled.data(), q, g, q, 0.0, result.right.data(),
+             result.size);
+  return result;
+}
+
+std::string context_of(const LayerProblem& problem) {
+  return "layer " + problem.name;
+}
+
+std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::int64_t count) {
+  return {order.begin(), order.begin() + count};
+}
+
+template <class T>
+std::vector<T> converted(const std::vector<double>& values) {
+  return {values.begin(), values.end()};
 }
 
 } // namespace
 
 FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
                                Structure structure, double delta, Engine engine)
-    : comm_(comm), problem_(problem), structure_(std::move(structure)),
+    : comm_(comm), problem_(problem), statistics_(statistics), structure_(std::move(structure)),
       delta_(delta + damping_floor * std::max(statistics.mean_diagonal, 1e-30)),
       order_(kept_then_rest(structure_.kept_groups, problem.cols, problem.group_columns)),
       kept_columns_(static_cast<std::int64_t>(structure_.kept_groups.size()) * problem.group_columns),
-      svd_(comm, {.engine = engine}) {
-  const std::int64_t k = problem.cols;
-  structure_.target_rank = std::min({structure_.target_rank, problem.rows, k - kept_columns_});
-  const auto permuted = permuted_gram(statistics, order_, delta_);
-  factor_ = DistMatrix<double>(grid_for(comm, k), k, k, solve_block, solve_block);
-  redistribute(comm, permuted, factor_);
-  if (const auto minor = scalapack::potrf(Uplo::lower, factor_, "layer " + problem.name); minor != 0)
-    throw Error(ExitCode::numerical, "layer " + problem.name +
-                                         ": the second moments of its inputs are not positive "
-                                         "definite (leading minor " +
-                                         std::to_string(minor) +
-                                         "); use more calibration images or keep the layer dense (budget.keep)");
+      svd_(comm, {.engine = engine}), whole_(ordered_gram(statistics, order_), delta_, context_of(problem)),
+      kept_(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem)) {
+  structure_.target_rank = std::min({structure_.target_rank, problem.rows, problem.cols - kept_columns_});
 }
 
-LayerFactors FixedStructure::solve(const DistMatrix<double>& p) {
-  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, r = structure_.target_rank;
-  const auto& grid = factor_.grid();
-  // P + delta W0 in the order [S, R]
-  const auto whole = gather_everywhere(p);
-  std::vector<double> ordered(whole.size());
+void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
+  // E = [0, T] L^-1
+  right_.assign(static_cast<std::size_t>(q * problem_.cols), 0.0);
+  std::copy(t.begin(), t.end(), right_.begin() + q * kept_columns_);
+  whole_.solve_lower(right_, q);
+}
+
+void FixedStructure::start(const DistMatrix<double>& p) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_;
+  auto p_whole = gather_everywhere(p);
+  DistMatrix<double> q_all(statistics_.gram.grid(), n, k, std::max<std::int64_t>(1, n),
+                           statistics_.gram.distribution().cols.block());
+  std::vector<double> ordered(p_whole.size());
   for (std::int64_t j = 0; j < k; ++j)
     for (std::int64_t i = 0; i < n; ++i) {
       const auto from = static_cast<std::size_t>(order_[static_cast<std::size_t>(j)] * n + i);
-      ordered[static_cast<std::size_t>(j * n + i)] = whole[from] + delta_ * problem_.weights[from];
+      ordered[static_cast<std::size_t>(j * n + i)] = p_whole[from] + delta_ * problem_.weights[from];
     }
-  DistMatrix<double> q(grid, n, k, solve_block, solve_block);
-  take_local(std::span<const double>(ordered), q);
-  // Q = P L^-T
-  scalapack::trsm<double>(Side::right, Uplo::lower, Op::transpose, 1.0, factor_, q);
+  p_whole.clear();
+  p_whole.shrink_to_fit();
+  dense_.assign(ordered.begin(), ordered.begin() + n * s);
+  kept_.solve(dense_, n);
+  take_local(std::span<const double>(ordered), q_all);
+  whole_.solve_upper(q_all);
+  const auto q_whole = gather_everywhere(q_all);
+  gain_ = 0;
+  for (std::int64_t i = 0; i < n * s; ++i)
+    gain_ += q_whole[static_cast<std::size_t>(i)] * q_whole[static_cast<std::size_t>(i)];
+  const auto size = basis_size(structure_.target_rank, std::min(n, k - s));
+  DistMatrix<double> q_rest(statistics_.gram.grid(), n, k - s, std::max<std::int64_t>(1, n),
+                            statistics_.gram.distribution().cols.block());
+  take_local(std::span<const double>(q_whole).subspan(static_cast<std::size_t>(n * s)), q_rest);
+  auto truncated = svd_.truncate(q_rest, size, context_of(problem_));
+  sigma_ = std::move(truncated.sigma);
+  left_ = std::move(truncated.u);
+  numerical_rank_ = std::min(structure_.target_rank, truncated.numerical_rank);
+  for (std::int64_t l = 0; l < numerical_rank_; ++l) gain_ += sigma_[std::size_t(l)] * sigma_[std::size_t(l)];
+  set_right(gather_everywhere(truncated.vt), truncated.numerical_rank);
+}
 
-  LayerFactors factors;
-  factors.kept_groups = structure_.kept_groups;
-  factors.numerical_rank = r;
-  if (r > 0) {
-    // Q_R ~ U T;  [E, V] = [0, T] L^-1, so that W_R = U V and W_S = Q_S L_SS^-1 + U E
-    DistMatrix<double> q_rest(grid, n, k - s, solve_block, solve_block);
-    redistribute<double>(comm_, q.view(GlobalRow(0), GlobalCol(s), n, k - s), q_rest);
-    auto truncated = svd_.truncate(q_rest, r, "layer " + problem_.name);
-    factors.numerical_rank = truncated.numerical_rank;
-    factors.u = std::move(truncated.u);
-    const auto vt = gather_everywhere(truncated.vt);
-    std::vector<double> t(static_cast<std::size_t>(factors.numerical_rank * k), 0.0);
-    for (std::int64_t j = s; j < k; ++j)
-      for (std::int64_t l = 0; l < factors.numerical_rank; ++l)
-        t[static_cast<std::size_t>(j * factors.numerical_rank + l)] =
-            truncated.sigma[static_cast<std::size_t>(l)] *
-            vt[static_cast<std::size_t>((j - s) * factors.numerical_rank + l)];
-    DistMatrix<double> right(grid, factors.numerical_rank, k, solve_block, solve_block);
-    take_local(std::span<const double>(t), right);
-    scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1.0, factor_, right);
-    t = gather_everywhere(right);
-    factors.v.assign(t.begin() + s * factors.numerical_rank, t.end());
-    t.resize(static_cast<std::size_t>(s * factors.numerical_rank)); // E
-    factors.b.assign(static_cast<std::size_t>(n * s), 0.0);
-    blas::gemm(Op::none, Op::none, n, s, factors.numerical_rank, 1.0, factors.u.data(), n, t.data(),
-               factors.numerical_rank, 0.0, factors.b.data(), n);
+void FixedStructure::improve_left(const FactoredCross& cross) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  dense_ = cross.kept;
+  for (std::int64_t j = 0; j < s; ++j)
+    for (std::int64_t i = 0; i < n; ++i)
+      dense_[static_cast<std::size_t>(j * n + i)] +=
+          delta_ * problem_.weights[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)] * n + i)];
+  kept_.solve(dense_, n);
+  if (q == 0) return;
+  left_ = cross.features;
+  on_root(comm_, [&] {
+    std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
+    for (std::int64_t j = 0; j < k; ++j)
+      std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
+    blas::gemm(Op::none, Op::transpose, n, q, k, delta_, problem_.weights.data(), n, original.data(), q, 1.0,
+               left_.data(), n);
+    orthonormalize(n, q, left_);
+  });
+  comm_.broadcast(std::span<double>(left_));
+}
+
+void FixedStructure::improve_right(std::vector<double> projected) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  if (q == 0) return;
+  std::vector<double> g(projected.size());
+  on_root(comm_, [&] {
+    blas::gemm(Op::transpose, Op::none, q, k, n, delta_, left_.data(), n, problem_.weights.data(), n, 1.0,
+               projected.data(), q);
+    for (std::int64_t j = 0; j < k; ++j)
+      std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, g.begin() + j * q);
+  });
+  whole_.solve_upper(g, q); // the root's values count where the factor is on one rank
+  SmallSvd svd;
+  on_root(comm_, [&] {
+    svd = small_svd(q, k - s, g.data() + q * s);
+    std::vector<double> rotated(static_cast<std::size_t>(n * svd.size));
+    blas::gemm(Op::none, Op::none, n, svd.size, q, 1.0, left_.data(), n, svd.left.data(), q, 0.0, rotated.data(), n);
+    left_ = std::move(rotated);
+  });
+  svd.size = comm_.broadcast_value(svd.size);
+  svd.sigma.resize(static_cast<std::size_t>(svd.size));
+  svd.right.resize(static_cast<std::size_t>(svd.size * (k - s)));
+  left_.resize(static_cast<std::size_t>(n * svd.size));
+  comm_.broadcast(std::span<double>(svd.sigma));
+  comm_.broadcast(std::span<double>(svd.right));
+  comm_.broadcast(std::span<double>(left_));
+  sigma_ = std::move(svd.sigma);
+  numerical_rank_ = std::min(structure_.target_rank, svd.size);
+  set_right(svd.right, svd.size);
+}
+
+FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  FactoredMap result;
+  result.rows = n;
+  result.cols = k;
+  result.basis_size = q;
+  result.numerical_rank = numerical_rank_;
+  result.kept_columns = first_of(order_, s);
+  result.basis.resize(static_cast<std::size_t>(q * k));
+  std::vector<double> mean(static_cast<std::size_t>(q), 0.0);
+  for (std::int64_t j = 0; j < k; ++j) {
+    const auto to = order_[static_cast<std::size_t>(j)];
+    for (std::int64_t l = 0; l < q; ++l) {
+      const double value = right_[static_cast<std::size_t>(j * q + l)];
+      result.basis[static_cast<std::size_t>(to * q + l)] = static_cast<float>(value);
+      mean[static_cast<std::size_t>(l)] += value * statistics_.input_mean[static_cast<std::size_t>(to)];
+    }
   }
-  if (s > 0) {
-    scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1.0, factor_.view(GlobalRow(0), GlobalCol(0), s, s),
-                            q.view(GlobalRow(0), GlobalCol(0), n, s));
-    const auto kept = gather_columns(q, GlobalCol(0), s);
-    factors.b.resize(kept.size(), 0.0);
-    for (std::size_t i = 0; i < kept.size(); ++i) factors.b[i] += kept[i];
+  result.basis_mean = converted<float>(mean);
+  result.left.resize(static_cast<std::size_t>(n * numerical_rank_));
+  for (std::int64_t l = 0; l < numerical_rank_; ++l)
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<std::size_t>(l * n + i);
+      result.left[at] = static_cast<float>(left_[at] * sigma_[static_cast<std::size_t>(l)]);
+    }
+  result.dense = converted<float>(dense_);
+  auto offset = target_mean; // mean T - D mean(x_S)
+  for (std::int64_t j = 0; j < s; ++j) {
+    const double x = statistics_.input_mean[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)])];
+    for (std::int64_t i = 0; i < n; ++i)
+      offset[static_cast<std::size_t>(i)] -= dense_[static_cast<std::size_t>(j * n + i)] * x;
   }
-  return factors;
+  result.offset = converted<float>(offset);
+  // E C E^T = I: over N samples no feature exceeds sqrt(N).
+  result.feature_exponent = std::ilogb(static_cast<double>(std::max<std::int64_t>(1, statistics_.samples))) / 2 + 2;
+  return result;
+}
+
+LayerFactors FixedStructure::factors(const std::vector<double>& target_mean) const {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  LayerFactors result;
+  result.kept_groups = structure_.kept_groups;
+  const auto r = result.numerical_rank = numerical_rank_;
+  result.u.resize(static_cast<std::size_t>(n * r));
+  for (std::int64_t l = 0; l < r; ++l)
+    for (std::int64_t i = 0; i < n; ++i) {
+      const auto at = static_cast<std::size_t>(l * n + i);
+      result.u[at] = left_[at] * sigma_[static_cast<std::size_t>(l)];
+    }
+  const auto cut = [&](std::int64_t first, std::int64_t count) {
+    std::vector<double> part(static_cast<std::size_t>(r * count));
+    for (std::int64_t j = 0; j < count; ++j)
+      std::copy_n(right_.begin() + (first + j) * q, r, part.begin() + j * r);
+    return part;
+  };
+  result.v = cut(s, k - s);
+  result.b = dense_;
+  if (r > 0 && s > 0) {
+    const auto on_kept = cut(0, s); // U Sigma E_S belongs to the kept columns
+    blas::gemm(Op::none, Op::none, n, s, r, 1.0, result.u.data(), n, on_kept.data(), r, 1.0, result.b.data(), n);
+  }
+  const auto weights = assemble_weights(result, n, k, problem_.group_columns);
+  result.bias = target_mean;
+  for (std::int64_t j = 0; j < k; ++j)
+    for (std::int64_t i = 0; i < n; ++i)
+      result.bias[static_cast<std::size_t>(i)] -=
+          weights[static_cast<std::size_t>(j * n + i)] * statistics_.input_mean[static_cast<std::size_t>(j)];
+  return result;
+}
+
+std::vector<double> FixedStructure::low_rank_part(std::int64_t rank) const {
+  const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_), r = std::min(rank, q);
+  std::vector<double> scaled(left_.begin(), left_.begin() + n * r), ordered(static_cast<std::size_t>(n * k), 0.0);
+  for (std::int64_t l = 0; l < r; ++l)
+    for (std::int64_t i = 0; i < n; ++i)
+      scaled[static_cast<std::size_t>(l * n + i)] *= sigma_[static_cast<std::size_t>(l)];
+  if (r > 0) blas::gemm(Op::none, Op::none, n, k, r, 1.0, scaled.data(), n, right_.data(), q, 0.0, ordered.data(), n);
+  std::vector<double> result(ordered.size());
+  for (std::int64_t j = 0; j < k; ++j)
+    std::copy_n(ordered.begin() + j * n, n, result.begin() + order_[static_cast<std::size_t>(j)] * n);
+  return result;
+}
+
+void FixedStructure::solve(DistMatrix<double>& b) const {
+  require(kept_columns_ == 0, "the columns are not in their own order");
+  whole_.solve(b);
 }
 
 } // namespace slr

@@ -210,19 +210,38 @@ struct CholeskyFactor::State {
     if (m == 0 || k == 0) return;
     if (is_on_one_rank()) {
       auto all = gather(b);
-      on_root(comm, [&] {
-        if (upper) blas::trsm<double>(Side::right, Uplo::lower, Op::transpose, m, k, 1, whole.data(), k, all.data(), m);
-        if (lower) blas::trsm<double>(Side::right, Uplo::lower, Op::none, m, k, 1, whole.data(), k, all.data(), m);
-      });
+      on_root(comm, [&] { apply_whole(all, m, upper, lower); });
       scatter(std::span<const double>(all), b);
       return;
     }
     DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
     redistribute(comm, b, square);
-    const View<const double> l(distributed);
-    if (upper) scalapack::trsm<double>(Side::right, Uplo::lower, Op::transpose, 1, l, square);
-    if (lower) scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1, l, square);
+    apply_distributed(square, upper, lower);
     redistribute(comm, square, b);
+  }
+  void apply(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
+    require(std::ssize(b) == m * k, "a matrix of other columns than the factor's was given");
+    if (m == 0 || k == 0) return;
+    for (std::int64_t j = 0; j < k && report.used_fallback; ++j)
+      if (left_out[static_cast<std::size_t>(j)]) std::fill_n(b.begin() + j * m, m, 0.0);
+    if (is_on_one_rank()) {
+      on_root(comm, [&] { apply_whole(b, m, upper, lower); });
+      comm.broadcast(std::span<double>(b));
+      return;
+    }
+    DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
+    take_local(std::span<const double>(b), square);
+    apply_distributed(square, upper, lower);
+    b = gather_everywhere(square);
+  }
+  void apply_whole(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
+    if (upper) blas::trsm<double>(Side::right, Uplo::lower, Op::transpose, m, k, 1, whole.data(), k, b.data(), m);
+    if (lower) blas::trsm<double>(Side::right, Uplo::lower, Op::none, m, k, 1, whole.data(), k, b.data(), m);
+  }
+  void apply_distributed(DistMatrix<double>& b, bool upper, bool lower) const {
+    const View<const double> l(distributed);
+    if (upper) scalapack::trsm<double>(Side::right, Uplo::lower, Op::transpose, 1, l, b);
+    if (lower) scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1, l, b);
   }
 };
 
@@ -257,6 +276,15 @@ void CholeskyFactor::solve_upper(DistMatrix<double>& b) const {
 }
 void CholeskyFactor::solve_lower(DistMatrix<double>& b) const {
   state_->apply(b, false, true);
+}
+void CholeskyFactor::solve(std::vector<double>& b, std::int64_t rows) const {
+  state_->apply(b, rows, true, true);
+}
+void CholeskyFactor::solve_upper(std::vector<double>& b, std::int64_t rows) const {
+  state_->apply(b, rows, true, false);
+}
+void CholeskyFactor::solve_lower(std::vector<double>& b, std::int64_t rows) const {
+  state_->apply(b, rows, false, true);
 }
 
 } // namespace slr

@@ -180,6 +180,14 @@ double Activation::operator()(double m) const {
   return m;
 }
 
+void Activation::apply(std::span<const double> m, std::span<double> r) const {
+  if (type == ActivationType::relu) { // the common case, without a branch per element
+    for (std::size_t i = 0; i < m.size(); ++i) r[i] = std::max(m[i], 0.0);
+    return;
+  }
+  for (std::size_t i = 0; i < m.size(); ++i) r[i] = (*this)(m[i]);
+}
+
 double Activation::stationarity_distance(double m, double y, double lambda) const {
   if (is_smooth(type)) {
     const auto s = smooth_value(type, m);

@@ -199,7 +199,8 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
       problem.weights[static_cast<std::size_t>(j * n + i)] = weights[static_cast<std::size_t>(i * k + j)];
   problem.bias.assign(layer.bias.begin(), layer.bias.end());
 
-  std::vector<Role> roles; // of this rank's samples, in their order
+  std::vector<Role> roles;          // of this rank's samples, in their order
+  std::vector<std::int64_t> blocks; // likewise the number of their block of images
   std::vector<float> original, outputs;
   collectively(comm, [&] {
     const auto positions = features.layer(layer.name).positions;
@@ -208,7 +209,10 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
     const auto count = static_cast<std::int64_t>(samples.size());
     original = features.read(layer.name, store::Quantity::original_inputs, first, count);
     outputs = features.read(layer.name, store::Quantity::outputs, first, count);
-    for (const auto sample : samples) roles.push_back(role_of_image(sample / positions));
+    for (const auto sample : samples) {
+      roles.push_back(role_of_image(sample / positions));
+      blocks.push_back(sample / positions / images_per_block);
+    }
     require(inputs.empty() || inputs.size() == original.size(), "layer " + layer.name + ": inputs and shards differ");
   });
 
@@ -224,6 +228,9 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
 
   const auto& seen = inputs.empty() ? original : inputs;
   for (std::size_t s = 0; s < roles.size(); ++s) {
+    if (s > 0 && blocks[s] != blocks[s - 1])
+      for (Samples* samples : {&problem.fit, &problem.selection, &problem.report})
+        samples->block_ends.push_back(samples->count);
     Samples& to = roles[s] == Role::fit         ? problem.fit
                   : roles[s] == Role::selection ? problem.selection
                                                 : problem.report;

@@ -107,13 +107,15 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
   const auto features =
       clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
   const auto row_grid = ProcessGrid::row(comm);
-  SharedFactor shared = no_penalty_change(network);
+  Allotment allotment = no_limit(network);
   if (limit)
     clock.measure("budget", [&] {
-      shared = find_shared_factor(comm, row_grid, network, dense, features, config, *limit, progress);
+      allotment = config.method.kind == MethodKind::relaxed
+                      ? find_shared_factor(comm, row_grid, network, dense, features, config, *limit, progress)
+                      : allot_by_kind(network, dense, *limit);
     });
   auto result = clock.measure("solve", [&] {
-    return sweep(comm, row_grid, network, dense, shared, features, feed, config, files.features(), progress);
+    return sweep(comm, row_grid, network, dense, allotment, features, feed, config, files.features(), progress);
   });
   clock.measure("export", [&] {
     on_root(comm, [&] {

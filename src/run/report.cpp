@@ -39,23 +39,27 @@ const char* form_name(graph::Form form) {
 }
 
 nlohmann::ordered_json certificate_json(const LayerOutcome& layer) {
-  const auto& c = layer.certificate;
-  return {{"structure_iterations", layer.relaxed.iterations},
-          {"structure_stop_reason", to_text(layer.relaxed.stop_reason)},
-          {"structure_primal_residual", layer.relaxed.primal_residual},
-          {"structure_dual_residual", layer.relaxed.dual_residual},
-          {"kkt_low_rank", c.low_rank_distance},
-          {"kkt_group", c.group_distance},
-          {"kkt_bias", c.bias_distance},
-          {"kkt_loss", c.loss_distance},
-          {"lambda_factor", layer.lambda_factor},
-          {"pull", layer.refit.pull},
-          {"error_selection", layer.refit.error_selection},
-          {"samples", layer.samples},
-          {"svd_pdgesvd", layer.engine_counts.pdgesvd},
-          {"svd_gram", layer.engine_counts.gram},
-          {"svd_subspace", layer.engine_counts.subspace},
-          {"svd_fallbacks", layer.engine_counts.fallbacks}};
+  nlohmann::ordered_json json;
+  if (layer.relaxed) {
+    const auto& [report, c, factor] = *layer.relaxed;
+    json = {{"structure_iterations", report.iterations},
+            {"structure_stop_reason", to_text(report.stop_reason)},
+            {"structure_primal_residual", report.primal_residual},
+            {"structure_dual_residual", report.dual_residual},
+            {"kkt_low_rank", c.low_rank_distance},
+            {"kkt_group", c.group_distance},
+            {"kkt_bias", c.bias_distance},
+            {"kkt_loss", c.loss_distance},
+            {"lambda_factor", factor}};
+  }
+  json.update({{"pull", layer.solved.pull},
+               {"error_selection", layer.solved.error_selection},
+               {"samples", layer.samples},
+               {"svd_pdgesvd", layer.engine_counts.pdgesvd},
+               {"svd_gram", layer.engine_counts.gram},
+               {"svd_subspace", layer.engine_counts.subspace},
+               {"svd_fallbacks", layer.engine_counts.fallbacks}});
+  return json;
 }
 
 nlohmann::ordered_json layer_json(const LayerOutcome& layer) {
@@ -71,12 +75,12 @@ nlohmann::ordered_json layer_json(const LayerOutcome& layer) {
   if (!layer.dense_reason.empty()) json["dense_reason"] = layer.dense_reason;
   json["parameters_before"] = layer.parameters_before;
   json["parameters_after"] = layer.parameters_after;
-  set("error_train", layer.refit.report.error_train);
+  set("error_train", layer.solved.report.error_train);
   set("error_heldout", layer.error_heldout);
-  set("iterations", layer.refit.report.iterations);
-  set("stop_reason", to_text(layer.refit.report.stop_reason));
-  set("primal_residual", layer.refit.report.primal_residual);
-  set("dual_residual", layer.refit.report.dual_residual);
+  set("iterations", layer.solved.report.iterations);
+  set("stop_reason", to_text(layer.solved.report.stop_reason));
+  set("primal_residual", layer.solved.report.primal_residual);
+  set("dual_residual", layer.solved.report.dual_residual);
   json["certificate"] = nullptr;
   if (layer.samples > 0) json["certificate"] = certificate_json(layer);
   json["seconds"] = layer.seconds;
@@ -169,13 +173,13 @@ void write_factors(const SweepResult& result, const Network& network, const std:
     out.certificate["cols"] = layer.cols;
     out.certificate["group_columns"] = graph_layer.window_area();
     out.certificate["activation"] = solver_activation(graph_layer.activation).to_text();
-    out.certificate["error_train"] = layer.refit.report.error_train;
+    out.certificate["error_train"] = layer.solved.report.error_train;
     out.certificate["error_heldout"] = layer.error_heldout;
-    out.certificate["primal_residual"] = layer.refit.report.primal_residual;
-    out.certificate["dual_residual"] = layer.refit.report.dual_residual;
-    out.certificate["stop_reason"] = to_text(layer.refit.report.stop_reason);
-    out.traces["objective"] = layer.relaxed.objective;
-    out.traces["refit_error"] = layer.refit.report.objective;
+    out.certificate["primal_residual"] = layer.solved.report.primal_residual;
+    out.certificate["dual_residual"] = layer.solved.report.dual_residual;
+    out.certificate["stop_reason"] = to_text(layer.solved.report.stop_reason);
+    if (layer.relaxed) out.traces["structure_objective"] = layer.relaxed->report.objective;
+    out.traces["objective"] = layer.solved.report.objective;
     writer.write(out);
   }
   writer.commit();

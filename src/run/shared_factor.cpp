@@ -47,14 +47,7 @@ std::optional<std::int64_t> parameter_limit(const Network& network, const std::v
   return limit;
 }
 
-SharedFactor no_penalty_change(const Network& network) {
-  SharedFactor result;
-  for (const auto& layer : network.layers) result.parameters.push_back(dense_parameters(network, layer));
-  result.points.resize(network.layers.size());
-  return result;
-}
-
-SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
+Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
                                 const Configuration& config, std::int64_t limit, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
@@ -74,7 +67,8 @@ SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, 
   progress.stage("budget", evaluations);
 
   const auto evaluate = [&](double factor, std::int64_t iterations) {
-    SharedFactor result{factor, {}, {}};
+    Allotment result;
+    result.lambda_factor = factor;
     result.points.resize(network.layers.size());
     for (const auto& layer : network.layers) result.parameters.push_back(dense_parameters(network, layer));
     std::int64_t done = 0;
@@ -91,13 +85,13 @@ SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, 
     }
     return result;
   };
-  const auto total = [&](const SharedFactor& at) {
+  const auto total = [&](const Allotment& at) {
     std::int64_t sum = whole;
     for (std::size_t i = 0; i < network.layers.size(); ++i)
       sum += at.parameters[i] - dense_parameters(network, network.layers[i]);
     return sum;
   };
-  const auto is_close = [&](const SharedFactor& at) {
+  const auto is_close = [&](const Allotment& at) {
     return std::abs(static_cast<double>(total(at) - limit)) <= close_enough * static_cast<double>(limit);
   };
 
@@ -108,8 +102,8 @@ SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, 
   };
   std::optional<Side> too_many, too_few;
   double log_factor = 0;
-  SharedFactor best;
-  const auto off = [&](const SharedFactor& at) { return std::abs(static_cast<double>(total(at) - limit)); };
+  Allotment best;
+  const auto off = [&](const Allotment& at) { return std::abs(static_cast<double>(total(at) - limit)); };
   for (int i = 0; i < evaluations; ++i) {
     auto now = evaluate(std::exp(log_factor), i == 0 ? first_iterations : later_iterations);
     progress.advance(i + 1);

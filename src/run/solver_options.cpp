@@ -24,6 +24,14 @@ RelaxedOptions relaxed_options(const Configuration& config) {
   return options;
 }
 
+ConstrainedOptions constrained_options(const Configuration& config) {
+  ConstrainedOptions options;
+  if (config.method.kind == MethodKind::constrained) options.iterations = config.method.iteration_limit();
+  options.tolerance = config.method.tolerance;
+  options.engine = svd_engine(config);
+  return options;
+}
+
 ProgressCallback step_listener(Progress& progress) {
   return [&progress](const slr::SolveProgress& now) {
     progress.step({now.iteration, now.limit, now.error, now.numerical_rank, now.kept_groups});

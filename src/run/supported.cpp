@@ -15,8 +15,6 @@ struct Missing {
 };
 
 constexpr std::array missing{
-    Missing{"method.kind", [](const Configuration& c) { return c.method.kind == MethodKind::constrained; },
-            "use relaxed"},
     Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
             "use channel"},
     Missing{"budget.macs", [](const Configuration& c) { return !c.budget.macs.empty(); }, "use budget.parameters"},

@@ -51,44 +51,85 @@ graph::CompressedLayer row_major(const LayerFactors& factors, std::int64_t rows,
   return result;
 }
 
-/// One layer: structure from the relaxed problem, weights from the refit.
+/// What the layer may cost leaves this rank beside so many kept groups; negative if they cost too much already.
+LargestRank rank_within(const graph::Layer& layer, std::int64_t allowance) {
+  return [&layer, allowance](std::int64_t groups) {
+    std::int64_t low = -1, high = std::min(layer.rows, layer.cols - groups * layer.window_area());
+    while (low < high) { // the largest rank that fits, as the cost rises with it
+      const auto middle = low + (high - low + 1) / 2;
+      if (graph::cheapest_form(layer, middle, groups).parameters <= allowance)
+        low = middle;
+      else
+        high = middle - 1;
+    }
+    return low;
+  };
+}
+
+/// Structure and weights by the relaxed problem: what it keeps, then the best weights of that structure.
+void solve_relaxed(const Communicator& comm, const PreparedProblem& prepared, const LayerStatistics& statistics,
+                   const graph::Layer& layer, const Configuration& config, double factor,
+                   const std::optional<RelaxedPoint>& start, std::optional<std::int64_t> allowance, Progress& progress,
+                   LayerOutcome& outcome) {
+  const auto& [problem, scale] = prepared;
+  RelaxedSolver solver(comm, problem, scale, statistics, relaxed_options(config));
+  if (start) solver.start_from(*start);
+  outcome.relaxed.emplace();
+  outcome.relaxed->lambda_factor = factor;
+  outcome.relaxed->report =
+      solver.solve(factor, config.method.iteration_limit(), config.method.tolerance, step_listener(progress));
+  outcome.relaxed->certificate = solver.certificate();
+  outcome.engine_counts = solver.engine_counts();
+  auto structure = solver.structure();
+  if (allowance) shrink_to(layer, *allowance, structure);
+  if (cost_of(layer, structure).parameters >= outcome.parameters_before) {
+    outcome.dense_reason = "does not pay";
+    return;
+  }
+  outcome.solved = solve_structure(comm, problem, scale, statistics, structure, constrained_options(config),
+                                   step_listener(progress));
+  outcome.is_compressed = true;
+}
+
+/// Structure and weights for what the layer may cost.
+void solve_constrained(const Communicator& comm, const PreparedProblem& prepared, const LayerStatistics& statistics,
+                       const graph::Layer& layer, const Configuration& config, std::int64_t allowance,
+                       Progress& progress, LayerOutcome& outcome) {
+  const auto& [problem, scale] = prepared;
+  const auto options = constrained_options(config);
+  const auto splits = splits_of_budget(problem, rank_within(layer, allowance), options.shares);
+  if (allowance >= outcome.parameters_before || splits.empty()) {
+    outcome.dense_reason = "does not pay";
+    return;
+  }
+  outcome.solved = solve_splits(comm, problem, scale, statistics, splits, options, step_listener(progress));
+  outcome.is_compressed = true;
+}
+
 void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedProblem& prepared,
-                 const graph::Layer& layer, const Configuration& config, double factor,
+                 const graph::Layer& layer, const Configuration& config, double lambda_factor,
                  const std::optional<RelaxedPoint>& start, std::optional<std::int64_t> allowance, Progress& progress,
                  LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
   const auto statistics = measure_statistics(comm, row_grid, problem);
   outcome.samples = statistics.samples;
-  outcome.lambda_factor = factor;
-  RelaxedSolver solver(comm, problem, scale, statistics, relaxed_options(config));
-  if (start) solver.start_from(*start);
-  outcome.relaxed =
-      solver.solve(factor, config.method.iteration_limit(), config.method.tolerance, step_listener(progress));
-  outcome.certificate = solver.certificate();
-  outcome.engine_counts = solver.engine_counts();
-  auto structure = solver.structure();
-  if (allowance) shrink_to(layer, *allowance, structure);
-  const auto cost = cost_of(layer, structure);
-  if (cost.parameters >= outcome.parameters_before) {
-    outcome.dense_reason = "does not pay";
-    return;
-  }
-  RefitOptions options;
-  options.tolerance = config.method.tolerance;
-  options.engine = svd_engine(config);
-  outcome.refit = refit(comm, problem, scale, statistics, structure, options, step_listener(progress));
-  outcome.engine_counts = outcome.engine_counts + outcome.refit.engine_counts;
-  outcome.factors = outcome.refit.factors;
+  if (config.method.kind == MethodKind::relaxed)
+    solve_relaxed(comm, prepared, statistics, layer, config, lambda_factor, start, allowance, progress, outcome);
+  else
+    solve_constrained(comm, prepared, statistics, layer, config, allowance.value_or(outcome.parameters_before),
+                      progress, outcome);
+  if (!outcome.is_compressed) return;
+  outcome.engine_counts = outcome.engine_counts + outcome.solved.engine_counts;
+  outcome.factors = outcome.solved.factors;
   outcome.error_heldout = relative_error(
       comm, problem, scale, problem.report,
       assemble_weights(outcome.factors, problem.rows, problem.cols, problem.group_columns), outcome.factors.bias);
-  outcome.is_compressed = true;
 }
 
 } // namespace
 
 SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
-                  const std::vector<std::string>& dense_reasons, const SharedFactor& shared,
+                  const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                   const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
                   const std::filesystem::path& features_folder, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
@@ -102,10 +143,10 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
   budget_left -= graph::count(network.model).parameters;
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto dense = dense_parameters(network, network.layers[i]);
-    if (reasons[i].empty() && limit && shared.parameters[i] >= dense) reasons[i] = "does not pay";
+    if (reasons[i].empty() && limit && allotment.parameters[i] >= dense) reasons[i] = "does not pay";
     if (!reasons[i].empty()) continue;
     budget_left += dense;
-    expected_left += shared.parameters[i];
+    expected_left += allotment.parameters[i];
   }
 
   SweepResult result{network.model, {}, false};
@@ -128,7 +169,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
     outcome.dense_reason = reasons[i];
     if (reasons[i].empty()) {
       std::optional<std::int64_t> allowance;
-      if (limit) allowance = expected_left > 0 ? budget_left * shared.parameters[i] / expected_left : 0;
+      if (limit) allowance = expected_left > 0 ? budget_left * allotment.parameters[i] / expected_left : 0;
       try {
         const auto inputs = collectively(comm, [&] {
           if (!follows_compressed) return std::vector<float>();
@@ -137,7 +178,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
           return rows;
         });
         const auto prepared = prepare_problem(comm, network, layer, features, share, inputs);
-        solve_layer(comm, row_grid, prepared, layer, config, shared.factor, shared.points[i], allowance, progress,
+        solve_layer(comm, row_grid, prepared, layer, config, allotment.lambda_factor, allotment.points[i], allowance, progress,
                     outcome);
       } catch (const Error& error) {
         if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;
@@ -157,7 +198,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
     }
     if (reasons[i].empty()) {
       budget_left -= outcome.parameters_after;
-      expected_left -= shared.parameters[i];
+      expected_left -= allotment.parameters[i];
     }
     outcome.seconds = seconds_since(start);
     result.layers.push_back(std::move(outcome));

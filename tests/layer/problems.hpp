@@ -63,7 +63,11 @@ inline LayerProblem make_problem(const Communicator& comm, const Recipe& r) {
   p.weights = planted_weights(r);
   p.bias = random_matrix(r.rows, 1, r.seed * 100 + 4);
   const auto mixing = random_matrix(r.cols(), 6, r.seed * 100 + 5);
-  const auto begin = r.samples * comm.rank() / comm.size(), end = r.samples * (comm.rank() + 1) / comm.size();
+  // Whole blocks of 20 samples are dealt to the ranks.
+  constexpr std::int64_t block = 20;
+  const std::int64_t blocks = (r.samples + block - 1) / block;
+  const auto begin = block * (blocks * comm.rank() / comm.size());
+  const auto end = std::min(r.samples, block * (blocks * (comm.rank() + 1) / comm.size()));
   for (std::int64_t s = begin; s < end; ++s) {
     std::mt19937_64 engine(r.seed * 1000003ULL + static_cast<unsigned long long>(s));
     std::normal_distribution<double> normal;
@@ -78,6 +82,8 @@ inline LayerProblem make_problem(const Communicator& comm, const Recipe& r) {
     }
     for (const auto group : r.dead_groups)
       for (std::int64_t j = group * r.group_columns; j < (group + 1) * r.group_columns; ++j) x[std::size_t(j)] = 0;
+    if (s % block == 0)
+      for (Samples* samples : {&p.fit, &p.selection, &p.report}) samples->block_ends.push_back(samples->count);
     Samples& to = s % 10 == 0 ? p.report : s % 10 == 1 ? p.selection : p.fit;
     for (std::int64_t i = 0; i < r.rows; ++i) {
       double z = p.bias[std::size_t(i)];

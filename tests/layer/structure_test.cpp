@@ -39,7 +39,9 @@ protected:
   LayerFactors solve(const Prepared& s, const Structure& structure, double delta) {
     FixedStructure fixed(world, s.problem, s.statistics, structure, delta, Engine::automatic);
     ActivationSplitting splitting(world, s.problem, s.scale, s.statistics);
-    return fixed.solve(splitting.cross().p);
+    const auto cross = splitting.cross();
+    fixed.start(cross.p);
+    return fixed.factors(cross.target_mean);
   }
   std::vector<double> weights(const Prepared& s, const LayerFactors& f) {
     return assemble_weights(f, s.problem.rows, s.problem.cols, s.problem.group_columns);
@@ -70,7 +72,8 @@ TEST_F(FixedStructureTest, NoPerturbationOfTheSameStructureIsBetter) {
   FixedStructure fixed(world, s.problem, s.statistics, structure, delta, Engine::automatic);
   ActivationSplitting splitting(world, s.problem, s.scale, s.statistics);
   const auto cross = splitting.cross();
-  const auto factors = fixed.solve(cross.p);
+  fixed.start(cross.p);
+  const auto factors = fixed.factors(cross.target_mean);
   const double best = objective(s, cross.p, weights(s, factors), delta);
   std::mt19937_64 engine(9);
   std::normal_distribution<double> normal;
@@ -90,7 +93,8 @@ TEST_F(FixedStructureTest, MoreBudgetIsNeverWorse) {
   const auto cross = splitting.cross();
   const auto value = [&](const Structure& structure) {
     FixedStructure fixed(world, s.problem, s.statistics, structure, 0, Engine::automatic);
-    return objective(s, cross.p, weights(s, fixed.solve(cross.p)), 0);
+    fixed.start(cross.p);
+    return objective(s, cross.p, weights(s, fixed.factors(cross.target_mean)), 0);
   };
   const double scale = std::abs(value({{0, 1, 2, 3, 4, 5, 6, 7}, 0}));
   double before = 0; // of W = 0
@@ -125,7 +129,9 @@ TEST_F(FixedStructureTest, DoesNotDependOnTheRanks) {
   const auto mine = solve(shared, structure, 0.01);
   FixedStructure fixed(alone, serial.problem, serial.statistics, structure, 0.01, Engine::automatic);
   ActivationSplitting splitting(alone, serial.problem, serial.scale, serial.statistics);
-  const auto theirs = fixed.solve(splitting.cross().p);
+  const auto cross = splitting.cross();
+  fixed.start(cross.p);
+  const auto theirs = fixed.factors(cross.target_mean);
   EXPECT_EQ(mine.u, theirs.u);
   EXPECT_EQ(mine.v, theirs.v);
   EXPECT_EQ(mine.b, theirs.b);

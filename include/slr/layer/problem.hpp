@@ -16,6 +16,9 @@ struct Samples {
   std::vector<float> x;      ///< cols() x count: inputs that the layer will really see
   std::vector<float> y;      ///< rows() x count: outputs of the original layer, after the activation
   std::vector<float> linear; ///< rows() x count: outputs of the original layer, before the activation
+  /// Ends of the fixed blocks of neighbouring samples (at most the count; what follows the last is one more block).
+  /// A block is never split between ranks, and what is computed from it depends on nothing else.
+  std::vector<std::int64_t> block_ends;
 };
 
 /// Find weights W (n x k) and b (n) of a given structure such that r(W x + b) stays close to y on the samples.

@@ -24,6 +24,14 @@ struct CrossProducts {
   std::vector<double> target_mean;
 };
 
+/// Of the original outputs Y, over all ranks.
+struct OutputSums {
+  double squared = 0;   ///< ||Y||_F^2
+  double variation = 0; ///< ||Y - mean Y||_F^2, mean per row
+};
+/// Collective; the same bits for every number of ranks.
+[[nodiscard]] OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem, std::int64_t samples);
+
 /// The constraint M = W X + b with its scaled dual variable U, for the samples of this rank.
 ///
 /// Of   min 1/2 ||Y - r(M)||_F^2 + g(W)   subject to   M = W X + b,   the extended ADMM repeats
@@ -57,9 +65,8 @@ public:
   /// Another penalty: Lambda stays, so U is scaled. Local.
   void change_rho(double rho);
   [[nodiscard]] double rho() const { return rho_; }
-  /// ||Y||_F^2 and ||Y - mean Y||_F^2 (mean per row) over all ranks.
-  [[nodiscard]] double output_squared() const { return output_squared_; }
-  [[nodiscard]] double output_variation() const { return output_variation_; }
+  [[nodiscard]] double output_squared() const { return outputs_.squared; }
+  [[nodiscard]] double output_variation() const { return outputs_.variation; }
 
 private:
   enum class Target { split_minus_dual, multiplier };
@@ -69,14 +76,13 @@ private:
                     const std::vector<double>& bias, Workspace& work);
   void round_target(std::int64_t first, std::int64_t count, Target target, Workspace& work) const;
   void adapt_target_exponents(const Workspace& work);
-  void measure_outputs();
 
   const Communicator& comm_;
   const LayerProblem& problem_;
   const InputScale& scale_;
   const LayerStatistics& statistics_;
   double rho_;
-  double output_squared_ = 0, output_variation_ = 0;
+  OutputSums outputs_;
   std::vector<double> split_, dual_; ///< M and U, n x local samples
   std::vector<int> target_exponent_; ///< per row, bound of |M - U| as a power of two
   PassSums sums_;

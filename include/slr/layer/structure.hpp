@@ -1,8 +1,8 @@
 #pragma once
 /// \file
 /// The best weights of a given structure, for a given target.
-#include "slr/layer/problem.hpp"
-#include "slr/layer/statistics.hpp"
+#include "slr/layer/factored_splitting.hpp"
+#include "slr/linalg/damped_inverse.hpp"
 #include "slr/linalg/svd.hpp"
 
 namespace slr {
@@ -11,6 +11,7 @@ namespace slr {
 struct Structure {
   std::vector<std::int64_t> kept_groups; ///< increasing
   std::int64_t target_rank = 0;
+  friend bool operator==(const Structure&, const Structure&) = default;
 };
 
 /// Exact joint optimum of
@@ -20,33 +21,67 @@ struct Structure {
 /// (S: columns of the kept groups, R: the rest, b eliminated by centring). With C = Xc Xc^T / N + delta I permuted to
 /// the order [S, R] and C = L L^T, P = Tc Xc^T / N + delta W0 likewise and Q = P L^-T, the problem is ||Q - W L||_F^2,
 /// in which the columns S of W L are free and the columns R are W_R L_RR: so with the truncated singular value
-/// decomposition Q_R ~ U T of rank r,  W = [Q_S, U T] L^-1. (L_RR is the Cholesky factor of the Schur complement C_RR -
-/// C_RS C_SS^-1 C_SR.)
+/// decomposition Q_R ~ U Sigma T of rank r,  W = [Q_S, U Sigma T] L^-1. (L_RR is the Cholesky factor of the Schur
+/// complement C_RR - C_RS C_SS^-1 C_SR.)
 ///
-/// The factor L is computed once per structure and delta: k^3 / 3 flops; a solution costs n k^2 + r k^2 + n |S|^2 and a
-/// truncation. A floor of 1e-9 of C's mean diagonal is added to delta, so that dead and dependent inputs do no harm.
-/// Small problems run on one rank: their result has the same bits for every number of ranks; larger ones on a square
-/// grid, to a tolerance of order k eps cond(C).
+/// With E = [0, T] L^-1 (q x k, orthonormal in the metric of C, orthogonal to the columns S) the solution splits into
+/// the regression on the kept columns alone, D = P_S C_SS^-1, and the low-rank part on features E x:  W = U Sigma E, plus
+/// D on the columns S. FactoredMap applies it in this form.
+///
+/// `start` solves for a P that is at hand. In an iteration P changes little, and the bases follow it by one step of
+/// block power iteration with Rayleigh-Ritz on Q_R, q = r + guards, which needs only Q_R T^T = P E^T ("improve_left")
+/// and U^T P ("improve_right"): both are sums over the samples of products with r-sized factors. Each half step lowers
+/// the objective.
+///
+/// L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's mean
+/// diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of CholeskyFactor
+/// and Svd everything has the same bits for every number of ranks; larger problems agree to k eps cond(C).
 class FixedStructure {
 public:
-  /// Collective. \throws Error{numerical} naming the layer if C is not positive definite despite delta.
+  /// Collective. \throws Error{numerical} naming the layer if C cannot be factored despite delta.
   FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
                  Structure structure, double delta, Engine engine);
 
-  /// The factors for P = Tc Xc^T / N (without the pull, which is added here); `bias` is not set. The same on every
-  /// rank. Collective.
-  [[nodiscard]] LayerFactors solve(const DistMatrix<double>& p);
+  [[nodiscard]] const Structure& structure() const { return structure_; }
+
+  /// The optimum for P = Tc Xc^T / N (the pull is added here). Collective. n k^2 flops and a truncation.
+  void start(const DistMatrix<double>& p);
+  /// ||T||^2 - objective at the solution of `start`, per sample: ||Q_S||_F^2 + sum of sigma_i^2. Local.
+  [[nodiscard]] double gain() const { return gain_; }
+
+  /// First half step: the left basis for the present E. Collective, 2 n k q flops on the root.
+  void improve_left(const FactoredCross& cross);
+  [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
+  /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops.
+  void improve_right(std::vector<double> projected);
+
+  /// The weights as they stand, for targets of this mean. Local.
+  [[nodiscard]] FactoredMap map(const std::vector<double>& target_mean) const;
+  [[nodiscard]] LayerFactors factors(const std::vector<double>& target_mean) const;
+  /// U Sigma T L^-1 cut to a lower rank, n x k in the columns' own order. Local, 2 n k rank flops.
+  [[nodiscard]] std::vector<double> low_rank_part(std::int64_t rank) const;
+
   [[nodiscard]] const EngineCounts& engine_counts() const { return svd_.counts(); }
+  [[nodiscard]] const CholeskyReport& cholesky_report() const { return whole_.report(); }
+  /// B := B C^-1 for B in the order of the columns (only without kept groups). Collective.
+  void solve(DistMatrix<double>& b) const;
 
 private:
+  void set_right(const std::vector<double>& t, std::int64_t q);
+
   const Communicator& comm_;
   const LayerProblem& problem_;
+  const LayerStatistics& statistics_;
   Structure structure_;
   double delta_;
   std::vector<std::int64_t> order_; ///< kept columns, then the rest
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
-  DistMatrix<double> factor_; ///< L on the grid of the factorisation
+  CholeskyFactor whole_, kept_;
+  double gain_ = 0;
+  std::int64_t numerical_rank_ = 0;         ///< at most the target
+  std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k
+  std::vector<double> dense_;               ///< D, n x |S|
 };
 
 } // namespace slr

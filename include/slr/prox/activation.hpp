@@ -19,6 +19,8 @@ struct Activation {
   [[nodiscard]] bool is_identity() const { return type == ActivationType::identity; }
   /// r(m). Local.
   [[nodiscard]] double operator()(double m) const;
+  /// r of an array, element by element. Local, linear. @pre equal sizes
+  void apply(std::span<const double> m, std::span<double> r) const;
   /// The distance of `lambda` to the set of (generalised) derivatives of m -> 1/2 (y - r(m))^2 at m: zero at a
   /// stationary point of the loss minus lambda m. At a kink the set is the interval between the one-sided derivatives.
   /// Local.

@@ -36,12 +36,12 @@ struct Network {
 /// nearest one.
 [[nodiscard]] std::vector<std::string> dense_reasons(const Network& network, const Configuration& config);
 
-/// Consecutive items of a list dealt to the ranks in whole blocks of 8, so that what is computed for a block of images
+/// Consecutive items of a list dealt to the ranks in whole blocks of 16, so that what is computed for a block of images
 /// does not depend on the number of ranks.
 struct Share {
   std::int64_t first = 0, count = 0;
 };
-inline constexpr std::int64_t images_per_block = 8;
+inline constexpr std::int64_t images_per_block = 16;
 /// Local. The shares of all ranks follow each other and cover all items.
 [[nodiscard]] Share share_of_rank(const Communicator& comm, std::int64_t items);
 

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// From the configuration's words to the solver's numbers.
+#include "slr/layer/constrained.hpp"
 #include "slr/layer/relaxed.hpp"
 #include "slr/layer/report.hpp"
 #include "slr/run/network.hpp"
@@ -9,6 +10,7 @@
 namespace slr::run {
 
 [[nodiscard]] RelaxedOptions relaxed_options(const Configuration& config);
+[[nodiscard]] ConstrainedOptions constrained_options(const Configuration& config);
 [[nodiscard]] Engine svd_engine(const Configuration& config);
 /// Passes what a solver says on to the progress display.
 [[nodiscard]] ProgressCallback step_listener(Progress& progress);

@@ -2,7 +2,7 @@
 /// \file
 /// Solving the layers of a network one after the other.
 #include "slr/graph/rewrite.hpp"
-#include "slr/layer/refit.hpp"
+#include "slr/layer/constrained.hpp"
 #include "slr/layer/relaxed.hpp"
 #include "slr/run/features.hpp"
 
@@ -24,10 +24,14 @@ struct LayerOutcome {
   graph::Form form = graph::Form::dense;
   std::int64_t parameters_before = 0, parameters_after = 0;
   LayerFactors factors;
-  RefitResult refit;        ///< report and error of the returned weights
-  SolveReport relaxed;      ///< of the search for the structure
-  Certificate certificate;  ///< of the relaxed problem, where the search ended
-  double lambda_factor = 1; ///< both lambdas were multiplied by it
+  ConstrainedResult solved; ///< structure, report and error of the returned weights
+  /// Of the relaxed problem, where its search for the structure ended; none for other methods.
+  struct Relaxed {
+    SolveReport report;
+    Certificate certificate;
+    double lambda_factor = 1; ///< both lambdas were multiplied by it
+  };
+  std::optional<Relaxed> relaxed;
   double error_heldout = 0;
   std::int64_t samples = 0; ///< fitted ones
   EngineCounts engine_counts;
@@ -46,27 +50,33 @@ struct SweepResult {
 [[nodiscard]] std::optional<std::int64_t>
 parameter_limit(const Network& network, const std::vector<std::string>& dense_reasons, const Configuration& config);
 
-/// Both lambdas of all layers are multiplied by one factor; this finds it on the original inputs, so that the whole
-/// network has about `limit` parameters: interpolation and bisection on logarithms, every layer warm-started from the
-/// last factor. Returns the factor, the number of parameters of each layer there, and where the iterations stood.
-/// Collective.
-struct SharedFactor {
-  double factor = 1;
-  std::vector<std::int64_t> parameters;            ///< per layer of the network
-  std::vector<std::optional<RelaxedPoint>> points; ///< likewise, none for dense layers
+/// What each layer may cost, and for the relaxed problem where its iterations start.
+struct Allotment {
+  std::vector<std::int64_t> parameters; ///< per layer of the network; the dense number where it stays dense
+  double lambda_factor = 1;             ///< relaxed: both lambdas are multiplied by it
+  std::vector<std::optional<RelaxedPoint>> points; ///< relaxed: per layer, none for dense ones
 };
-/// Without a budget: the lambdas as the configuration has them, nothing to start from. Local.
-[[nodiscard]] SharedFactor no_penalty_change(const Network& network);
-[[nodiscard]] SharedFactor find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
-                                              const std::vector<std::string>& dense_reasons,
-                                              const store::FeatureSet& features, const Configuration& config,
-                                              std::int64_t limit, Progress& progress);
+/// Without a budget: every layer may cost what it costs dense, the lambdas are those of the configuration. Local.
+[[nodiscard]] Allotment no_limit(const Network& network);
+
+/// Relaxed: both lambdas of all layers are multiplied by one factor; this finds it on the original inputs, so that the
+/// whole network has about `limit` parameters: interpolation and bisection on logarithms, every layer warm-started from
+/// the last factor. Collective.
+[[nodiscard]] Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                           const std::vector<std::string>& dense_reasons,
+                                           const store::FeatureSet& features, const Configuration& config,
+                                           std::int64_t limit, Progress& progress);
+
+/// Constrained: fully connected layers shrink by seven times the factor of convolutions, and the whole network has
+/// `limit` parameters. Local.
+[[nodiscard]] Allotment allot_by_kind(const Network& network, const std::vector<std::string>& dense_reasons,
+                                      std::int64_t limit);
 
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
 /// goes on. Collective; the same result on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
-                                const std::vector<std::string>& dense_reasons, const SharedFactor& shared,
+                                const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                                 const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
                                 const std::filesystem::path& features_folder, Progress& progress);
 

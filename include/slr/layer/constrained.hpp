@@ -1,0 +1,66 @@
+#pragma once
+/// \file
+/// The constrained problem: a given number of stored values, the error after the activation as the only judge.
+#include "slr/layer/report.hpp"
+#include "slr/layer/structure.hpp"
+
+#include <functional>
+
+namespace slr {
+
+struct ConstrainedOptions {
+  std::int64_t iterations = 30;
+  double tolerance = 1e-4;
+  double rho = 1;
+  double relaxation = 1.6; ///< over-relaxation of the constraint, in [1, 2)
+  /// Strengths mu of the pull towards the original weights that are tried, relative to the mean diagonal of C.
+  std::vector<double> pulls{1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1};
+  std::int64_t trial_iterations = 4; ///< before candidates are compared
+  /// Fractions of a budget spent on kept groups, the rest on rank.
+  std::vector<double> shares{0, 0.2, 0.4, 0.6, 0.8, 1};
+  std::int64_t finalists = 3; ///< candidates, best on the linear fit, that get trial iterations (pure ones beside them)
+  Engine engine = Engine::automatic;
+};
+
+struct [[nodiscard]] ConstrainedResult {
+  Structure structure;
+  LayerFactors factors;
+  SolveReport report;
+  double pull = 0;
+  double error_selection = 0; ///< of the factors, on the selection samples (on the fit samples if there are none)
+  EngineCounts engine_counts;
+};
+
+/// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by over-relaxed ADMM on
+/// M = W X + b (FactoredSplitting) with FixedStructure's solution as its W-step (delta = mu d / rho, d the mean diagonal
+/// of C), starting from the original values before the activation. mu is the candidate with the smallest error on the
+/// selection samples after a few iterations (ties to the smaller one), and the iterate with the smallest error there is
+/// returned. For the identity the first iterate is the optimum. Collective; the same result on every rank.
+///
+/// Cost per iteration: 2 N (2 q (n + k) + 2 n |S|) / P flops and the same over the selection samples / 2, 2 q k^2 for
+/// the triangular solves. Source of the splitting: Boyd et al., Found. Trends Mach. Learn. 3, 2011, 3.4.3
+/// (over-relaxation).
+ConstrainedResult solve_structure(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                                  const LayerStatistics& statistics, const Structure& structure,
+                                  const ConstrainedOptions& options, const ProgressCallback& progress = {});
+
+/// How a number of stored values is split: kept groups, and the rank of the rest.
+struct Split {
+  std::int64_t groups = 0, rank = 0;
+  friend bool operator==(const Split&, const Split&) = default;
+};
+/// What a budget leaves: the largest rank beside so many kept groups, negative if there are too many already.
+using LargestRank = std::function<std::int64_t(std::int64_t groups)>;
+/// The splits of a budget from pure low rank to pure groups, one per share, without repetitions. Local.
+[[nodiscard]] std::vector<Split> splits_of_budget(const LayerProblem& problem, const LargestRank& largest_rank,
+                                                  std::span<const double> shares);
+
+/// Finds the kept groups of every split, and of all splits the best, with its weights. S is chosen by backward
+/// elimination on what the low-rank part of the same split leaves; the candidates best on the linear fit, and both pure
+/// ones, are compared on the selection samples after a few iterations, and the best one is iterated to the end.
+/// Collective. @pre not empty
+ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                               const LayerStatistics& statistics, std::span<const Split> splits,
+                               const ConstrainedOptions& options, const ProgressCallback& progress = {});
+
+} // namespace slr

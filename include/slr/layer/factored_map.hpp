@@ -1,0 +1,54 @@
+#pragma once
+/// \file
+/// A compressed layer as it is applied to samples: never the dense sum of its parts.
+#include "slr/layer/exact_products.hpp"
+#include "slr/layer/problem.hpp"
+
+namespace slr {
+
+/// z = offset + left Phi_{1..r} + dense x_S  with  Phi = E x - E mean(x)  clamped to |Phi| <= 2^feature_exponent.
+///
+/// The rows of E (q >= r of them; those beyond r are guards that only the next iteration uses) live on all columns: in
+/// the metric of the inputs' second moments they are orthonormal and orthogonal to the kept columns S. So `dense` is
+/// the plain regression on x_S, and the low-rank part of the other columns is left E_R. Single precision: what a
+/// network computes in.
+struct FactoredMap {
+  std::int64_t rows = 0, cols = 0;
+  std::int64_t basis_size = 0;            ///< q
+  std::int64_t numerical_rank = 0;        ///< r <= q
+  std::vector<std::int64_t> kept_columns; ///< S, increasing
+  std::vector<float> basis;               ///< E, q x cols, column-major
+  std::vector<float> basis_mean;          ///< E mean(x), q
+  std::vector<float> left;                ///< rows x r
+  std::vector<float> dense;               ///< rows x |S|
+  std::vector<float> offset;              ///< rows
+  int feature_exponent = 0;
+};
+
+/// Intermediate values of one block of samples, kept from call to call.
+struct FactoredValues {
+  std::vector<float> features; ///< Phi, q x count
+  std::vector<float> kept;     ///< x_S, |S| x count
+  std::vector<float> z;        ///< rows x count
+};
+
+/// Applies the map to `count` neighbouring samples x (cols x count). Local, 2 count (q cols + r rows + |S| rows) flops.
+void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredValues& values);
+
+/// Calls use(first sample, count) for each fixed block of these samples, in order. Local.
+template <class Use>
+void for_each_sample_block(const Samples& samples, Use&& use) {
+  std::int64_t first = 0;
+  for (const auto end : samples.block_ends) {
+    if (end > first) use(first, end - first);
+    first = end;
+  }
+  if (samples.count > first) use(first, samples.count - first);
+}
+
+/// ||Y - r(map(X))||_F^2 / ||Y||_F^2 over the samples of all ranks; 0 for no samples. Collective; the same bits for
+/// every number of ranks.
+[[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
+                                    const FactoredMap& map);
+
+} // namespace slr

@@ -1,0 +1,68 @@
+#include "slr/layer/factored_map.hpp"
+
+#include "slr/linalg/blas.hpp"
+#include "slr/mpi/agree.hpp"
+#include "slr/mpi/exact_sum.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace slr {
+
+void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredValues& values) {
+  const std::int64_t n = map.rows, k = map.cols, q = map.basis_size, s = std::ssize(map.kept_columns);
+  values.features.resize(static_cast<std::size_t>(q * count));
+  values.kept.resize(static_cast<std::size_t>(s * count));
+  values.z.resize(static_cast<std::size_t>(n * count));
+  for (std::int64_t c = 0; c < count; ++c) std::copy_n(map.offset.data(), n, values.z.data() + c * n);
+  if (q > 0) {
+    const float limit = std::ldexp(1.0F, map.feature_exponent);
+    blas::gemm(Op::none, Op::none, q, count, k, 1.0F, map.basis.data(), q, x, k, 0.0F, values.features.data(), q);
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t l = 0; l < q; ++l) {
+        float& phi = values.features[static_cast<std::size_t>(c * q + l)];
+        phi = std::clamp(phi - map.basis_mean[static_cast<std::size_t>(l)], -limit, limit);
+      }
+    blas::gemm(Op::none, Op::none, n, count, map.numerical_rank, 1.0F, map.left.data(), n, values.features.data(), q,
+               1.0F, values.z.data(), n);
+  }
+  if (s > 0) {
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t j = 0; j < s; ++j)
+        values.kept[static_cast<std::size_t>(c * s + j)] = x[c * k + map.kept_columns[static_cast<std::size_t>(j)]];
+    blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F,
+               values.z.data(), n);
+  }
+}
+
+double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
+                      const FactoredMap& map) {
+  const std::int64_t n = problem.rows;
+  std::array<ExactSum, 2> sums; // squared error, squared norm
+  FactoredValues values;
+  std::vector<double> z, r;
+  collectively(comm, [&] {
+    for_each_sample_block(samples, [&](std::int64_t first, std::int64_t count) {
+      apply(map, samples.x.data() + first * problem.cols, count, values);
+      z.assign(values.z.begin(), values.z.end());
+      r.resize(z.size());
+      problem.activation.apply(z, r);
+      for (std::int64_t s = 0; s < count; ++s) {
+        double error = 0, norm = 0;
+        for (std::int64_t i = 0; i < n; ++i) {
+          const double y = samples.y[static_cast<std::size_t>((first + s) * n + i)];
+          const double d = y - r[static_cast<std::size_t>(s * n + i)];
+          error += d * d;
+          norm += y * y;
+        }
+        sums[0].add(error);
+        sums[1].add(norm);
+      }
+    });
+  });
+  const auto total = allreduce_exact(comm, sums);
+  return total[1] > 0 ? total[0] / total[1] : 0.0;
+}
+
+} // namespace slr

@@ -1,0 +1,220 @@
+#include "slr/layer/factored_splitting.hpp"
+
+#include "slr/layer/block_sums.hpp"
+#include "slr/linalg/blas.hpp"
+#include "slr/mpi/exact_sum.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+namespace slr {
+namespace {
+
+constexpr std::size_t norm_count = 3; // loss, primal, dual
+constexpr int no_value_exponent = -300;
+
+/// The power of two that bounds values of this root mean square over N samples, with a factor of two for the next
+/// iteration's.
+int bounding_exponent(double sum_of_squares) {
+  return sum_of_squares > 0 ? std::ilogb(sum_of_squares) / 2 + 2 : no_value_exponent;
+}
+
+std::vector<int> doubled(std::vector<int> exponents) {
+  for (int& e : exponents) e *= 2;
+  return exponents;
+}
+
+constexpr std::array<int, 1> one_column{0};
+
+} // namespace
+
+FactoredSplitting::FactoredSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                                     const LayerStatistics& statistics, double rho, double relaxation)
+    : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho), relaxation_(relaxation),
+      outputs_(measure_outputs(comm, problem, statistics.samples)), split_(problem.fit.linear),
+      dual_(problem.fit.linear.size(), 0.0F) {
+  // |T| is of the size of the original values; a row that grows beyond four times its norm over all samples is cut off.
+  std::vector<double> largest(static_cast<std::size_t>(problem.rows), 0.0);
+  for (std::size_t i = 0; i < split_.size(); ++i) {
+    auto& here = largest[i % largest.size()];
+    here = std::max(here, std::abs(double(split_[i])));
+  }
+  comm_.allreduce(std::span<double>(largest), Reduction::max);
+  for (const double value : largest)
+    target_exponent_.push_back(value > 0 ? std::ilogb(value) + 4 : no_value_exponent + 4);
+}
+
+/// What one pass fills.
+struct FactoredSplitting::Work {
+  Work(const std::vector<int>& rows, const std::vector<int>& features, const std::vector<int>& kept, std::int64_t terms)
+      : basis(rows, features, terms), dense(rows, kept, terms), row_sums(rows, one_column, terms),
+        row_squares(doubled(rows), one_column, terms) {
+    for (const int e : rows) limit.push_back(std::ldexp(1.0F, e));
+  }
+  BlockSums basis, dense, row_sums, row_squares;
+  std::array<ExactSum, norm_count> norms;
+  std::vector<float> limit; ///< of |T|, per row
+  FactoredValues values;
+  std::vector<double> argument, m, activated;
+  std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
+  std::vector<float> target, product;
+  bool has_failed = false;
+};
+
+void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first, std::int64_t count, Work& work) {
+  const auto n = static_cast<std::size_t>(problem_.rows);
+  const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
+  apply(map, problem_.fit.x.data() + first * problem_.cols, count, work.values);
+  work.argument.assign(work.values.z.begin(), work.values.z.end());
+  work.m.resize(size);
+  work.activated.resize(size);
+  problem_.activation.apply(work.argument, work.activated);
+  for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
+  const float* y = problem_.fit.y.data() + begin;
+  float* split = split_.data() + begin;
+  float* dual = dual_.data() + begin;
+  const double a = relaxation_;
+  // argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
+  for (std::size_t i = 0; i < size; ++i)
+    work.argument[i] = a * work.argument[i] + (1 - a) * split[i] + static_cast<double>(dual[i]);
+  prox_activation(problem_.activation, work.argument, std::span(problem_.fit.y).subspan(begin, size), rho_, work.m);
+  work.target.resize(size);
+  for (std::size_t s = 0; s < size; s += n)
+    for (std::size_t i = 0; i < n; ++i) {
+      const std::size_t at = s + i;
+      const double z = work.values.z[at], m = work.m[at], u = work.argument[at] - m;
+      const double loss = y[at] - work.activated[at], primal = z - m, change = m - split[at];
+      work.loss[i] += loss * loss;
+      work.primal[i] += primal * primal;
+      work.dual[i] += change * change;
+      split[at] = static_cast<float>(m);
+      dual[at] = static_cast<float>(u);
+      const float target = std::clamp(static_cast<float>(m - u), -work.limit[i], work.limit[i]);
+      work.target[at] = target;
+      work.sum[i] += target;
+      work.square[i] += static_cast<double>(target) * target;
+    }
+  std::array<double, norm_count> norms{};
+  for (std::size_t i = 0; i < n; ++i) {
+    norms[0] += work.loss[i];
+    norms[1] += work.primal[i];
+    norms[2] += work.dual[i];
+  }
+  if (!std::isfinite(norms[0] + norms[1] + norms[2])) {
+    work.has_failed = true;
+    return;
+  }
+  for (std::size_t i = 0; i < norm_count; ++i) work.norms[i].add(norms[i]);
+  work.row_sums.add(std::span<const double>(work.sum));
+  work.row_squares.add(std::span<const double>(work.square));
+  const auto multiply = [&](std::int64_t columns, const std::vector<float>& right, BlockSums& into) {
+    if (columns == 0) return;
+    work.product.resize(n * static_cast<std::size_t>(columns));
+    blas::gemm(Op::none, Op::transpose, problem_.rows, columns, count, 1.0F, work.target.data(), problem_.rows,
+               right.data(), columns, 0.0F, work.product.data(), problem_.rows);
+    into.add(std::span<const float>(work.product));
+  };
+  multiply(map.basis_size, work.values.features, work.basis);
+  multiply(std::ssize(map.kept_columns), work.values.kept, work.dense);
+}
+
+FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
+  const auto n = static_cast<std::size_t>(problem_.rows);
+  std::vector<int> kept_exponent;
+  for (const auto j : map.kept_columns) kept_exponent.push_back(scale_.exponent[static_cast<std::size_t>(j)]);
+  Work work(target_exponent_, std::vector<int>(static_cast<std::size_t>(map.basis_size), map.feature_exponent),
+            kept_exponent, statistics_.samples);
+  for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
+    if (!work.has_failed) update_block(map, first, count, work);
+  });
+
+  // One reduction: the products, the rows' sums and squares, the norms, who failed.
+  std::vector<double> all;
+  for (auto* part : {&work.basis, &work.dense, &work.row_sums, &work.row_squares})
+    all.insert(all.end(), part->values().begin(), part->values().end());
+  const auto norms_at = all.size();
+  all.resize(norms_at + norm_count * ExactSum::digits + 1, 0.0);
+  const auto norm = [&](std::size_t i) {
+    return std::span<double>(all).subspan(norms_at + i * ExactSum::digits, ExactSum::digits);
+  };
+  for (std::size_t i = 0; i < norm_count; ++i) work.norms[i].pack(norm(i));
+  all.back() = work.has_failed ? 1 : 0;
+  comm_.allreduce(std::span<double>(all));
+  if (all.back() > 0)
+    throw Error(ExitCode::numerical, "layer " + problem_.name +
+                                         ": the iteration diverged (a value is not finite); use a larger budget, or "
+                                         "keep the layer dense (budget.keep)");
+
+  const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
+  FactoredCross result;
+  auto from = all.begin();
+  const auto take = [&](std::size_t count) {
+    std::vector<double> part(from, from + static_cast<std::ptrdiff_t>(count));
+    from += static_cast<std::ptrdiff_t>(count);
+    return part;
+  };
+  result.features = take(n * static_cast<std::size_t>(map.basis_size));
+  result.kept = take(n * map.kept_columns.size());
+  result.target_mean = take(n);
+  const auto squares = take(n);
+  for (double& v : result.features) v /= samples;
+  for (double& v : result.target_mean) v /= samples;
+  for (std::size_t j = 0; j < map.kept_columns.size(); ++j) {
+    const double mean = statistics_.input_mean[static_cast<std::size_t>(map.kept_columns[j])];
+    for (std::size_t i = 0; i < n; ++i)
+      result.kept[j * n + i] = result.kept[j * n + i] / samples - result.target_mean[i] * mean;
+  }
+  for (std::size_t i = 0; i < n; ++i) target_exponent_[i] = bounding_exponent(squares[i]);
+  target_mean_ = result.target_mean;
+  sums_ = {};
+  sums_.loss = ExactSum::unpack(norm(0)).value();
+  sums_.primal_squared = ExactSum::unpack(norm(1)).value();
+  sums_.dual_squared = rho_ * rho_ * ExactSum::unpack(norm(2)).value();
+  return result;
+}
+
+std::vector<double> FactoredSplitting::project(std::span<const double> q) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, size = std::ssize(q) / std::max<std::int64_t>(1, n);
+  const std::vector<float> basis(q.begin(), q.end());
+  double bound = 0; // |Q^T T| <= |T| for one sample
+  for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
+  BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), scale_.exponent,
+                 statistics_.samples);
+  std::vector<float> target, projected, product(static_cast<std::size_t>(size * k));
+  for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
+    const auto begin = static_cast<std::size_t>(first * n);
+    target.resize(static_cast<std::size_t>(n * count));
+    for (std::size_t i = 0; i < target.size(); ++i) {
+      const float limit = std::ldexp(1.0F, target_exponent_[i % static_cast<std::size_t>(n)]);
+      target[i] = std::clamp(split_[begin + i] - dual_[begin + i], -limit, limit);
+    }
+    projected.resize(static_cast<std::size_t>(size * count));
+    blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
+               projected.data(), size);
+    blas::gemm(Op::none, Op::transpose, size, k, count, 1.0F, projected.data(), size,
+               problem_.fit.x.data() + first * k, k, 0.0F, product.data(), size);
+    sums.add(std::span<const float>(product));
+  });
+  auto result = std::move(sums.values());
+  comm_.allreduce(std::span<double>(result));
+  const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
+  std::vector<double> mean(static_cast<std::size_t>(size), 0.0); // Q^T mean(T)
+  blas::gemm(Op::transpose, Op::none, size, 1, n, 1.0, q.data(), n, target_mean_.data(), n, 0.0, mean.data(),
+             std::max<std::int64_t>(1, size));
+  for (std::int64_t j = 0; j < k; ++j)
+    for (std::int64_t l = 0; l < size; ++l) {
+      double& entry = result[static_cast<std::size_t>(j * size + l)];
+      entry = entry / samples -
+              mean[static_cast<std::size_t>(l)] * statistics_.input_mean[static_cast<std::size_t>(j)];
+    }
+  return result;
+}
+
+void FactoredSplitting::change_rho(double rho) {
+  const auto factor = static_cast<float>(rho_ / rho);
+  for (float& u : dual_) u *= factor;
+  rho_ = rho;
+}
+
+} // namespace slr
