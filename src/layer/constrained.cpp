@@ -31,7 +31,14 @@ Layer make_layer(const Communicator& comm, const LayerProblem& problem, const In
                  const LayerStatistics& statistics, const ConstrainedOptions& options,
                  const ProgressCallback& progress) {
   auto cross = ActivationSplitting(comm, problem, scale, statistics).cross();
-  return {comm,     problem,  scale, statistics, options, progress, std::move(cross.p), std::move(cross.target_mean),
+  return {comm,
+          problem,
+          scale,
+          statistics,
+          options,
+          progress,
+          std::move(cross.p),
+          std::move(cross.target_mean),
           comm.allreduce_value(problem.selection.count) > 0};
 }
 
@@ -45,6 +52,16 @@ public:
         target_mean_(layer.target_mean) {
     fixed_->start(layer.cross);
   }
+
+  /// Goes on with a smaller rank; what was best so far does not count any more.
+  void lower_rank(std::int64_t rank) {
+    fixed_->lower_rank(rank);
+    best_error_ = std::numeric_limits<double>::infinity();
+    report_.stop_reason = StopReason::iteration_limit;
+    judge();
+  }
+  [[nodiscard]] const LayerFactors& best() const { return best_; }
+  [[nodiscard]] std::int64_t iterations() const { return report_.iterations; }
 
   [[nodiscard]] double gain() const { return fixed_->gain(); }
   [[nodiscard]] const FixedStructure& fixed() const { return *fixed_; }
@@ -74,8 +91,8 @@ public:
           report_.primal_residual < options.tolerance && report_.dual_residual < options.tolerance;
       report_.stop_reason = is_converged ? StopReason::converged : StopReason::iteration_limit;
       if (layer_.progress)
-        layer_.progress({report_.iterations, options.iterations, best_error_, best_.numerical_rank,
-                         std::ssize(best_.kept_groups)});
+        layer_.progress(
+            {report_.iterations, options.iterations, best_error_, best_.numerical_rank, std::ssize(best_.kept_groups)});
     }
   }
 
@@ -179,12 +196,46 @@ std::vector<Split> splits_of_budget(const LayerProblem& problem, const LargestRa
   std::vector<Split> splits;
   for (const double share : shares) {
     Split split{static_cast<std::int64_t>(std::llround(share * static_cast<double>(most))), 0};
-    split.rank = std::min({largest_rank(split.groups), problem.rows, problem.cols - split.groups * problem.group_columns});
+    split.rank =
+        std::min({largest_rank(split.groups), problem.rows, problem.cols - split.groups * problem.group_columns});
     if (split.rank >= 0 && split.groups + split.rank > 0 &&
         std::find(splits.begin(), splits.end(), split) == splits.end())
       splits.push_back(split);
   }
   return splits;
+}
+
+Path trace_path(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                const LayerStatistics& statistics, std::span<const PathRow> rows, const ConstrainedOptions& options,
+                const ProgressCallback& progress) {
+  const auto layer = make_layer(comm, problem, scale, statistics, options, progress);
+  std::int64_t top_rank = 1;
+  for (const auto& row : rows)
+    for (const auto rank : row.ranks) top_rank = std::max(top_rank, rank);
+  Path path;
+  const auto middle = [](const std::vector<std::int64_t>& ranks) {
+    return ranks.empty() ? 0 : ranks[ranks.size() / 2];
+  };
+  (void)choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front().ranks))}, path.pull);
+  const Candidate no_groups(layer, {{}, top_rank}, path.pull);
+  std::optional<Unrestricted> free;
+  for (const auto& row : rows) {
+    if (row.ranks.empty()) continue;
+    Structure structure{{}, row.ranks.front()};
+    if (row.groups > 0) {
+      if (!free) free.emplace(unrestricted(layer, no_groups.fixed(), path.pull));
+      structure.kept_groups = groups_beside(layer, *free, no_groups.fixed(), middle(row.ranks), row.groups);
+    }
+    Candidate candidate(layer, structure, path.pull);
+    candidate.run(0);
+    for (const auto rank : row.ranks) {
+      candidate.lower_rank(rank);
+      candidate.run(candidate.iterations() + options.trial_iterations);
+      structure.target_rank = rank;
+      path.points.push_back({structure, candidate.best(), candidate.best_error()});
+    }
+  }
+  return path;
 }
 
 ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
@@ -205,7 +256,8 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
     for (const auto& split : splits)
       if (split.groups > 0)
         candidates.push_back(std::make_unique<Candidate>(
-            layer, Structure{groups_beside(layer, free, low_rank->fixed(), split.rank, split.groups), split.rank}, pull));
+            layer, Structure{groups_beside(layer, free, low_rank->fixed(), split.rank, split.groups), split.rank},
+            pull));
   }
   // The pure ones stay whatever the linear fit says; of the others the finalists.
   std::stable_sort(candidates.begin(), candidates.end(),

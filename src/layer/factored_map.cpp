@@ -31,8 +31,8 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
     for (std::int64_t c = 0; c < count; ++c)
       for (std::int64_t j = 0; j < s; ++j)
         values.kept[static_cast<std::size_t>(c * s + j)] = x[c * k + map.kept_columns[static_cast<std::size_t>(j)]];
-    blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F,
-               values.z.data(), n);
+    blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F, values.z.data(),
+               n);
   }
 }
 
@@ -41,18 +41,17 @@ double relative_error(const Communicator& comm, const LayerProblem& problem, con
   const std::int64_t n = problem.rows;
   std::array<ExactSum, 2> sums; // squared error, squared norm
   FactoredValues values;
-  std::vector<double> z, r;
+  std::vector<float> r;
   collectively(comm, [&] {
     for_each_sample_block(samples, [&](std::int64_t first, std::int64_t count) {
       apply(map, samples.x.data() + first * problem.cols, count, values);
-      z.assign(values.z.begin(), values.z.end());
-      r.resize(z.size());
-      problem.activation.apply(z, r);
+      r.resize(values.z.size());
+      problem.activation.apply(values.z, r);
       for (std::int64_t s = 0; s < count; ++s) {
         double error = 0, norm = 0;
         for (std::int64_t i = 0; i < n; ++i) {
           const double y = samples.y[static_cast<std::size_t>((first + s) * n + i)];
-          const double d = y - r[static_cast<std::size_t>(s * n + i)];
+          const double d = y - static_cast<double>(r[static_cast<std::size_t>(s * n + i)]);
           error += d * d;
           norm += y * y;
         }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <functional>
 
 namespace slr {
 namespace {
@@ -26,6 +27,30 @@ std::vector<int> doubled(std::vector<int> exponents) {
 }
 
 constexpr std::array<int, 1> one_column{0};
+
+/// One sample's values, a row each.
+struct SampleValues {
+  const float *y, *z, *activated, *argument, *m, *limit;
+};
+
+/// U = argument - M, T = M - U, and the rows' sums.
+void update_sample(std::size_t n, const SampleValues& in, float* __restrict split, float* __restrict dual,
+                   float* __restrict target, double* __restrict loss, double* __restrict primal,
+                   double* __restrict change, double* __restrict sum, double* __restrict square) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float m = in.m[i], u = in.argument[i] - m;
+    const float off_target = in.y[i] - in.activated[i], off_split = in.z[i] - m, moved = m - split[i];
+    const float t = std::min(std::max(m - u, -in.limit[i]), in.limit[i]);
+    loss[i] += static_cast<double>(off_target) * static_cast<double>(off_target);
+    primal[i] += static_cast<double>(off_split) * static_cast<double>(off_split);
+    change[i] += static_cast<double>(moved) * static_cast<double>(moved);
+    sum[i] += static_cast<double>(t);
+    square[i] += static_cast<double>(t) * static_cast<double>(t);
+    split[i] = m;
+    dual[i] = u;
+    target[i] = t;
+  }
+}
 
 } // namespace
 
@@ -56,7 +81,7 @@ struct FactoredSplitting::Work {
   std::array<ExactSum, norm_count> norms;
   std::vector<float> limit; ///< of |T|, per row
   FactoredValues values;
-  std::vector<double> argument, m, activated;
+  std::vector<float> argument, m, activated;
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
   std::vector<float> target, product;
   bool has_failed = false;
@@ -66,35 +91,23 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
   const auto n = static_cast<std::size_t>(problem_.rows);
   const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
   apply(map, problem_.fit.x.data() + first * problem_.cols, count, work.values);
-  work.argument.assign(work.values.z.begin(), work.values.z.end());
-  work.m.resize(size);
-  work.activated.resize(size);
-  problem_.activation.apply(work.argument, work.activated);
+  for (auto* values : {&work.argument, &work.m, &work.activated, &work.target}) values->resize(size);
+  problem_.activation.apply(work.values.z, work.activated);
   for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
-  const float* y = problem_.fit.y.data() + begin;
-  float* split = split_.data() + begin;
-  float* dual = dual_.data() + begin;
-  const double a = relaxation_;
+  const float* const y = problem_.fit.y.data() + begin;
+  float* const split = split_.data() + begin;
+  float* const dual = dual_.data() + begin;
   // argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
-  for (std::size_t i = 0; i < size; ++i)
-    work.argument[i] = a * work.argument[i] + (1 - a) * split[i] + static_cast<double>(dual[i]);
-  prox_activation(problem_.activation, work.argument, std::span(problem_.fit.y).subspan(begin, size), rho_, work.m);
-  work.target.resize(size);
+  const auto a = static_cast<float>(relaxation_), rest = 1 - a;
+  for (std::size_t i = 0; i < size; ++i) work.argument[i] = a * work.values.z[i] + rest * split[i] + dual[i];
+  prox_activation(problem_.activation, work.argument, std::span(problem_.fit.y).subspan(begin, size),
+                  static_cast<float>(rho_), work.m);
   for (std::size_t s = 0; s < size; s += n)
-    for (std::size_t i = 0; i < n; ++i) {
-      const std::size_t at = s + i;
-      const double z = work.values.z[at], m = work.m[at], u = work.argument[at] - m;
-      const double loss = y[at] - work.activated[at], primal = z - m, change = m - split[at];
-      work.loss[i] += loss * loss;
-      work.primal[i] += primal * primal;
-      work.dual[i] += change * change;
-      split[at] = static_cast<float>(m);
-      dual[at] = static_cast<float>(u);
-      const float target = std::clamp(static_cast<float>(m - u), -work.limit[i], work.limit[i]);
-      work.target[at] = target;
-      work.sum[i] += target;
-      work.square[i] += static_cast<double>(target) * target;
-    }
+    update_sample(n,
+                  {y + s, work.values.z.data() + s, work.activated.data() + s, work.argument.data() + s,
+                   work.m.data() + s, work.limit.data()},
+                  split + s, dual + s, work.target.data() + s, work.loss.data(), work.primal.data(), work.dual.data(),
+                  work.sum.data(), work.square.data());
   std::array<double, norm_count> norms{};
   for (std::size_t i = 0; i < n; ++i) {
     norms[0] += work.loss[i];
@@ -183,17 +196,15 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
                  statistics_.samples);
   std::vector<float> target, projected, product(static_cast<std::size_t>(size * k));
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
-    const auto begin = static_cast<std::size_t>(first * n);
+    // The exponents were raised to what T needs, so nothing is cut off here.
+    const auto begin = split_.begin() + first * n;
     target.resize(static_cast<std::size_t>(n * count));
-    for (std::size_t i = 0; i < target.size(); ++i) {
-      const float limit = std::ldexp(1.0F, target_exponent_[i % static_cast<std::size_t>(n)]);
-      target[i] = std::clamp(split_[begin + i] - dual_[begin + i], -limit, limit);
-    }
+    std::transform(begin, begin + n * count, dual_.begin() + first * n, target.begin(), std::minus<>());
     projected.resize(static_cast<std::size_t>(size * count));
-    blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
-               projected.data(), size);
-    blas::gemm(Op::none, Op::transpose, size, k, count, 1.0F, projected.data(), size,
-               problem_.fit.x.data() + first * k, k, 0.0F, product.data(), size);
+    blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F, projected.data(),
+               size);
+    blas::gemm(Op::none, Op::transpose, size, k, count, 1.0F, projected.data(), size, problem_.fit.x.data() + first * k,
+               k, 0.0F, product.data(), size);
     sums.add(std::span<const float>(product));
   });
   auto result = std::move(sums.values());
@@ -205,8 +216,7 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
   for (std::int64_t j = 0; j < k; ++j)
     for (std::int64_t l = 0; l < size; ++l) {
       double& entry = result[static_cast<std::size_t>(j * size + l)];
-      entry = entry / samples -
-              mean[static_cast<std::size_t>(l)] * statistics_.input_mean[static_cast<std::size_t>(j)];
+      entry = entry / samples - mean[static_cast<std::size_t>(l)] * statistics_.input_mean[static_cast<std::size_t>(j)];
     }
   return result;
 }

@@ -48,7 +48,8 @@ void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
   lapack::orgqr<double>(n, q, y.data(), std::max<std::int64_t>(1, n), std::span<const double>(tau));
 }
 
-/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix, descending; negligible directions go. Local.
+/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix, descending; negligible directions go.
+/// Local.
 struct SmallSvd {
   std::int64_t size = 0;
   std::vector<double> sigma, left, right; ///< q x size, size x cols
@@ -193,6 +194,19 @@ void FixedStructure::improve_right(std::vector<double> projected) {
   set_right(svd.right, svd.size);
 }
 
+void FixedStructure::lower_rank(std::int64_t rank) {
+  require(rank >= 0 && rank <= structure_.target_rank, "a rank can only be lowered");
+  const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_);
+  const auto size = std::min(q, basis_size(rank, q));
+  std::vector<double> right(static_cast<std::size_t>(size * k));
+  for (std::int64_t j = 0; j < k; ++j) std::copy_n(right_.begin() + j * q, size, right.begin() + j * size);
+  right_ = std::move(right);
+  left_.resize(static_cast<std::size_t>(n * size));
+  sigma_.resize(static_cast<std::size_t>(size));
+  structure_.target_rank = rank;
+  numerical_rank_ = std::min(rank, size);
+}
+
 FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   FactoredMap result;
@@ -244,8 +258,7 @@ LayerFactors FixedStructure::factors(const std::vector<double>& target_mean) con
     }
   const auto cut = [&](std::int64_t first, std::int64_t count) {
     std::vector<double> part(static_cast<std::size_t>(r * count));
-    for (std::int64_t j = 0; j < count; ++j)
-      std::copy_n(right_.begin() + (first + j) * q, r, part.begin() + j * r);
+    for (std::int64_t j = 0; j < count; ++j) std::copy_n(right_.begin() + (first + j) * q, r, part.begin() + j * r);
     return part;
   };
   result.v = cut(s, k - s);

@@ -155,6 +155,20 @@ double prox_smooth(ActivationType type, double v, double y, double rho) {
   return best;
 }
 
+/// The better of max(0, (y + rho v) / (1 + rho)) and min(0, v), element by element. Written in selections, without
+/// branches, so that it becomes vector code.
+template <class T>
+void prox_relu(const T* __restrict v, const float* __restrict y, std::size_t count, T rho, T* __restrict m) {
+  const T scale = 1 / (1 + rho);
+  for (std::size_t i = 0; i < count; ++i) {
+    const T target = y[i], here = v[i], free = (target + rho * here) * scale;
+    const T positive = free > 0 ? free : 0, negative = here < 0 ? here : 0;
+    const T off_target = target - positive, up = positive - here, down = negative - here;
+    const T gain = (target * target + rho * down * down) - (off_target * off_target + rho * up * up);
+    m[i] = gain >= 0 ? positive : negative;
+  }
+}
+
 std::string number_text(double value) {
   std::array<char, 40> text{};
   std::snprintf(text.data(), text.size(), "%.17g", value);
@@ -180,12 +194,12 @@ double Activation::operator()(double m) const {
   return m;
 }
 
-void Activation::apply(std::span<const double> m, std::span<double> r) const {
+void Activation::apply(std::span<const float> m, std::span<float> r) const {
   if (type == ActivationType::relu) { // the common case, without a branch per element
-    for (std::size_t i = 0; i < m.size(); ++i) r[i] = std::max(m[i], 0.0);
+    for (std::size_t i = 0; i < m.size(); ++i) r[i] = std::max(m[i], 0.0F);
     return;
   }
-  for (std::size_t i = 0; i < m.size(); ++i) r[i] = (*this)(m[i]);
+  for (std::size_t i = 0; i < m.size(); ++i) r[i] = static_cast<float>((*this)(static_cast<double>(m[i])));
 }
 
 double Activation::stationarity_distance(double m, double y, double lambda) const {
@@ -259,17 +273,21 @@ double prox_activation(const Activation& activation, double v, double y, double 
 void prox_activation(const Activation& activation, std::span<const double> v, std::span<const float> y, double rho,
                      std::span<double> m) {
   if (activation.type == ActivationType::relu) { // the common case, without the loop over pieces
-    const double scale = 1 / (1 + rho);
-    for (std::size_t i = 0; i < v.size(); ++i) {
-      const double target = y[i], positive = std::max(0.0, (target + rho * v[i]) * scale),
-                   negative = std::min(0.0, v[i]);
-      const double cost_positive = squared(target - positive) + rho * squared(positive - v[i]);
-      const double cost_negative = squared(target) + rho * squared(negative - v[i]);
-      m[i] = cost_positive <= cost_negative ? positive : negative;
-    }
+    prox_relu(v.data(), y.data(), v.size(), rho, m.data());
     return;
   }
-  for (std::size_t i = 0; i < v.size(); ++i) m[i] = prox_activation(activation, v[i], y[i], rho);
+  for (std::size_t i = 0; i < v.size(); ++i) m[i] = prox_activation(activation, v[i], static_cast<double>(y[i]), rho);
+}
+
+void prox_activation(const Activation& activation, std::span<const float> v, std::span<const float> y, float rho,
+                     std::span<float> m) {
+  if (activation.type == ActivationType::relu) {
+    prox_relu(v.data(), y.data(), v.size(), rho, m.data());
+    return;
+  }
+  for (std::size_t i = 0; i < v.size(); ++i)
+    m[i] = static_cast<float>(
+        prox_activation(activation, static_cast<double>(v[i]), static_cast<double>(y[i]), static_cast<double>(rho)));
 }
 
 } // namespace slr

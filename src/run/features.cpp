@@ -52,7 +52,12 @@ std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features
   return {begin, end};
 }
 
-/// Values that the nodes from `node` on and the outputs still need of what was computed before it.
+} // namespace
+
+std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer::Array>& values) {
+  return {values.begin(), values.end()};
+}
+
 std::vector<std::string> live_before(const graph::Model& model, std::size_t node) {
   std::set<std::string> made;
   for (const auto& input : model.inputs) made.insert(input.name);
@@ -65,7 +70,18 @@ std::vector<std::string> live_before(const graph::Model& model, std::size_t node
   return {live.begin(), live.end()};
 }
 
-} // namespace
+std::map<std::string, infer::Array> advance_values(infer::Executor& executor,
+                                                   std::map<std::string, infer::Array> values,
+                                                   const std::vector<std::string>& live) {
+  std::vector<std::string> fetches;
+  for (const auto& value : live)
+    if (!values.contains(value)) fetches.push_back(value);
+  std::map<std::string, infer::Array> next;
+  if (!fetches.empty()) next = executor.run(views(values), fetches);
+  for (const auto& value : live)
+    if (values.contains(value)) next[value] = std::move(values[value]);
+  return next;
+}
 
 slr::Activation solver_activation(const graph::Activation& activation) {
   slr::Activation result;
@@ -153,16 +169,7 @@ std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::str
   std::vector<float> rows;
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     auto& values = batches_[b];
-    std::map<std::string, infer::ArrayView> feeds;
-    for (const auto& [value, array] : values) feeds.emplace(value, array);
-    std::vector<std::string> fetches;
-    for (const auto& value : live)
-      if (!values.contains(value)) fetches.push_back(value);
-    std::map<std::string, infer::Array> next;
-    if (!fetches.empty()) next = executor.run(feeds, fetches);
-    for (const auto& value : live)
-      if (values.contains(value)) next[value] = std::move(values[value]);
-    values = std::move(next);
+    values = advance_values(executor, std::move(values), live);
     const auto& input = values.at(layer.input);
     const auto table = infer::sample_batch(sampling, images_[b], name, infer::output_map(layer, input.dims));
     const auto patches = infer::patches(input, layer, table);

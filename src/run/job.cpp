@@ -112,7 +112,8 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
     clock.measure("budget", [&] {
       allotment = config.method.kind == MethodKind::relaxed
                       ? find_shared_factor(comm, row_grid, network, dense, features, config, *limit, progress)
-                      : allot_by_kind(network, dense, *limit);
+                      : allot(network, measure_curves(comm, row_grid, network, dense, features, feed, config, progress),
+                              *limit);
     });
   auto result = clock.measure("solve", [&] {
     return sweep(comm, row_grid, network, dense, allotment, features, feed, config, files.features(), progress);

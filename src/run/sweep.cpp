@@ -2,6 +2,7 @@
 
 #include "slr/graph/count.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/run/compressed_layer.hpp"
 #include "slr/run/solver_options.hpp"
 
 #include <algorithm>
@@ -29,26 +30,6 @@ void shrink_to(const graph::Layer& layer, std::int64_t allowance, Structure& str
     else
       return;
   }
-}
-
-graph::CompressedLayer row_major(const LayerFactors& factors, std::int64_t rows, std::int64_t cols,
-                                 std::int64_t group_columns) {
-  const auto kept = static_cast<std::int64_t>(factors.kept_groups.size()) * group_columns, r = factors.numerical_rank;
-  const auto transpose = [](const std::vector<double>& from, std::int64_t m, std::int64_t n) {
-    std::vector<float> to(static_cast<std::size_t>(m * n));
-    for (std::int64_t i = 0; i < m; ++i)
-      for (std::int64_t j = 0; j < n; ++j)
-        to[static_cast<std::size_t>(i * n + j)] = static_cast<float>(from[static_cast<std::size_t>(j * m + i)]);
-    return to;
-  };
-  graph::CompressedLayer result;
-  result.kept_groups = factors.kept_groups;
-  result.rank = r;
-  result.U = transpose(factors.u, rows, r);
-  result.V = transpose(factors.v, r, cols - kept);
-  result.B = transpose(factors.b, rows, kept);
-  result.bias.assign(factors.bias.begin(), factors.bias.end());
-  return result;
 }
 
 /// What the layer may cost leaves this rank beside so many kept groups; negative if they cost too much already.
@@ -93,11 +74,13 @@ void solve_relaxed(const Communicator& comm, const PreparedProblem& prepared, co
 
 /// Structure and weights for what the layer may cost.
 void solve_constrained(const Communicator& comm, const PreparedProblem& prepared, const LayerStatistics& statistics,
-                       const graph::Layer& layer, const Configuration& config, std::int64_t allowance,
-                       Progress& progress, LayerOutcome& outcome) {
+                       const graph::Layer& layer, const Configuration& config, std::optional<Split> split, double pull,
+                       std::int64_t allowance, Progress& progress, LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
-  const auto options = constrained_options(config);
-  const auto splits = splits_of_budget(problem, rank_within(layer, allowance), options.shares);
+  auto options = constrained_options(config);
+  if (pull > 0) options.pulls = {pull / 3, pull, 3 * pull};
+  const auto splits =
+      split ? std::vector<Split>{*split} : splits_of_budget(problem, rank_within(layer, allowance), options.shares);
   if (allowance >= outcome.parameters_before || splits.empty()) {
     outcome.dense_reason = "does not pay";
     return;
@@ -107,17 +90,17 @@ void solve_constrained(const Communicator& comm, const PreparedProblem& prepared
 }
 
 void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedProblem& prepared,
-                 const graph::Layer& layer, const Configuration& config, double lambda_factor,
-                 const std::optional<RelaxedPoint>& start, std::optional<std::int64_t> allowance, Progress& progress,
-                 LayerOutcome& outcome) {
+                 const graph::Layer& layer, const Configuration& config, const Allotment& allotment, std::size_t index,
+                 std::optional<std::int64_t> allowance, Progress& progress, LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
   const auto statistics = measure_statistics(comm, row_grid, problem);
   outcome.samples = statistics.samples;
   if (config.method.kind == MethodKind::relaxed)
-    solve_relaxed(comm, prepared, statistics, layer, config, lambda_factor, start, allowance, progress, outcome);
+    solve_relaxed(comm, prepared, statistics, layer, config, allotment.lambda_factor, allotment.points[index],
+                  allowance, progress, outcome);
   else
-    solve_constrained(comm, prepared, statistics, layer, config, allowance.value_or(outcome.parameters_before),
-                      progress, outcome);
+    solve_constrained(comm, prepared, statistics, layer, config, allotment.splits[index], allotment.pulls[index],
+                      allowance.value_or(outcome.parameters_before), progress, outcome);
   if (!outcome.is_compressed) return;
   outcome.engine_counts = outcome.engine_counts + outcome.solved.engine_counts;
   outcome.factors = outcome.solved.factors;
@@ -178,8 +161,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
           return rows;
         });
         const auto prepared = prepare_problem(comm, network, layer, features, share, inputs);
-        solve_layer(comm, row_grid, prepared, layer, config, allotment.lambda_factor, allotment.points[i], allowance, progress,
-                    outcome);
+        solve_layer(comm, row_grid, prepared, layer, config, allotment, i, allowance, progress, outcome);
       } catch (const Error& error) {
         if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;
         outcome.dense_reason = std::string("failed: ") + error.what();
@@ -191,8 +173,8 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
       const auto now = graph::find_layers(result.model);
       const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
       require(here != now.end(), "layer " + layer.name + " disappeared from the network");
-      outcome.form = graph::replace_layer(result.model, *here,
-                                          row_major(outcome.factors, layer.rows, layer.cols, layer.window_area()));
+      outcome.form = graph::replace_layer(
+          result.model, *here, compressed_layer(outcome.factors, layer.rows, layer.cols, layer.window_area()));
       outcome.parameters_after =
           cost_of(layer, {outcome.factors.kept_groups, outcome.factors.numerical_rank}).parameters;
     }

@@ -31,11 +31,11 @@ struct [[nodiscard]] ConstrainedResult {
   EngineCounts engine_counts;
 };
 
-/// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by over-relaxed ADMM on
-/// M = W X + b (FactoredSplitting) with FixedStructure's solution as its W-step (delta = mu d / rho, d the mean diagonal
-/// of C), starting from the original values before the activation. mu is the candidate with the smallest error on the
-/// selection samples after a few iterations (ties to the smaller one), and the iterate with the smallest error there is
-/// returned. For the identity the first iterate is the optimum. Collective; the same result on every rank.
+/// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by over-relaxed ADMM
+/// on M = W X + b (FactoredSplitting) with FixedStructure's solution as its W-step (delta = mu d / rho, d the mean
+/// diagonal of C), starting from the original values before the activation. mu is the candidate with the smallest error
+/// on the selection samples after a few iterations (ties to the smaller one), and the iterate with the smallest error
+/// there is returned. For the identity the first iterate is the optimum. Collective; the same result on every rank.
 ///
 /// Cost per iteration: 2 N (2 q (n + k) + 2 n |S|) / P flops and the same over the selection samples / 2, 2 q k^2 for
 /// the triangular solves. Source of the splitting: Boyd et al., Found. Trends Mach. Learn. 3, 2011, 3.4.3
@@ -54,6 +54,28 @@ using LargestRank = std::function<std::int64_t(std::int64_t groups)>;
 /// The splits of a budget from pure low rank to pure groups, one per share, without repetitions. Local.
 [[nodiscard]] std::vector<Split> splits_of_budget(const LayerProblem& problem, const LargestRank& largest_rank,
                                                   std::span<const double> shares);
+
+/// One point of a layer's trade-off between what it costs and what it does.
+struct PathPoint {
+  Structure structure;
+  LayerFactors factors;
+  double error_selection = 0;
+};
+/// Ranks for one number of kept groups, descending.
+struct PathRow {
+  std::int64_t groups = 0;
+  std::vector<std::int64_t> ranks;
+};
+/// Follows each row from its largest rank down: the kept groups are chosen once (for the middle rank), the factors of
+/// the second moments serve the whole row, and every point takes `trial_iterations` from where the point before ended.
+/// Returns the points in the order given, and the pull that was used for all. Collective.
+struct Path {
+  double pull = 0;
+  std::vector<PathPoint> points;
+};
+[[nodiscard]] Path trace_path(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
+                              const LayerStatistics& statistics, std::span<const PathRow> rows,
+                              const ConstrainedOptions& options, const ProgressCallback& progress = {});
 
 /// Finds the kept groups of every split, and of all splits the best, with its weights. S is chosen by backward
 /// elimination on what the low-rank part of the same split leaves; the candidates best on the linear fit, and both pure

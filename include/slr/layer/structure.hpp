@@ -25,8 +25,8 @@ struct Structure {
 /// complement C_RR - C_RS C_SS^-1 C_SR.)
 ///
 /// With E = [0, T] L^-1 (q x k, orthonormal in the metric of C, orthogonal to the columns S) the solution splits into
-/// the regression on the kept columns alone, D = P_S C_SS^-1, and the low-rank part on features E x:  W = U Sigma E, plus
-/// D on the columns S. FactoredMap applies it in this form.
+/// the regression on the kept columns alone, D = P_S C_SS^-1, and the low-rank part on features E x:  W = U Sigma E,
+/// plus D on the columns S. FactoredMap applies it in this form.
 ///
 /// `start` solves for a P that is at hand. In an iteration P changes little, and the bases follow it by one step of
 /// block power iteration with Rayleigh-Ritz on Q_R, q = r + guards, which needs only Q_R T^T = P E^T ("improve_left")
@@ -34,8 +34,9 @@ struct Structure {
 /// the objective.
 ///
 /// L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's mean
-/// diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of CholeskyFactor
-/// and Svd everything has the same bits for every number of ranks; larger problems agree to k eps cond(C).
+/// diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of
+/// CholeskyFactor and Svd everything has the same bits for every number of ranks; larger problems agree to k eps
+/// cond(C).
 class FixedStructure {
 public:
   /// Collective. \throws Error{numerical} naming the layer if C cannot be factored despite delta.
@@ -54,6 +55,9 @@ public:
   [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
   /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops.
   void improve_right(std::vector<double> projected);
+
+  /// Goes on with a smaller rank: the leading directions stay. Local. @pre not above the present rank
+  void lower_rank(std::int64_t rank);
 
   /// The weights as they stand, for targets of this mean. Local.
   [[nodiscard]] FactoredMap map(const std::vector<double>& target_mean) const;
@@ -79,9 +83,9 @@ private:
   Svd<double> svd_;
   CholeskyFactor whole_, kept_;
   double gain_ = 0;
-  std::int64_t numerical_rank_ = 0;         ///< at most the target
+  std::int64_t numerical_rank_ = 0;          ///< at most the target
   std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k
-  std::vector<double> dense_;               ///< D, n x |S|
+  std::vector<double> dense_;                ///< D, n x |S|
 };
 
 } // namespace slr

@@ -20,7 +20,7 @@ struct Activation {
   /// r(m). Local.
   [[nodiscard]] double operator()(double m) const;
   /// r of an array, element by element. Local, linear. @pre equal sizes
-  void apply(std::span<const double> m, std::span<double> r) const;
+  void apply(std::span<const float> m, std::span<float> r) const;
   /// The distance of `lambda` to the set of (generalised) derivatives of m -> 1/2 (y - r(m))^2 at m: zero at a
   /// stationary point of the loss minus lambda m. At a kink the set is the interval between the one-sided derivatives.
   /// Local.
@@ -44,5 +44,8 @@ struct Activation {
 /// The same for arrays: m[i] = prox(v[i], y[i]). Local, linear.
 void prox_activation(const Activation& activation, std::span<const double> v, std::span<const float> y, double rho,
                      std::span<double> m);
+/// In single precision, for values that are stored so. Local, linear.
+void prox_activation(const Activation& activation, std::span<const float> v, std::span<const float> y, float rho,
+                     std::span<float> m);
 
 } // namespace slr

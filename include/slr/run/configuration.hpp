@@ -25,7 +25,7 @@ enum class Schedule { sequential, parallel, pipelined };
 enum class OnFailure { stop, keep_dense };
 
 /// The method of a configuration that names none.
-inline constexpr MethodKind default_method_kind = MethodKind::relaxed;
+inline constexpr MethodKind default_method_kind = MethodKind::constrained;
 /// Passes of the refinement over its images in a configuration that names none; 0 is off.
 inline constexpr std::int64_t default_refine_epochs = 0;
 

@@ -26,6 +26,15 @@ void capture_features(const Communicator& comm, const Network& network, const st
 /// The scalar function of a layer as the solver takes it. Local.
 [[nodiscard]] slr::Activation solver_activation(const graph::Activation& activation);
 
+/// Values that the nodes from `node` on and the outputs still need of what was computed before it. Local.
+[[nodiscard]] std::vector<std::string> live_before(const graph::Model& model, std::size_t node);
+/// The same values without copying them. Local.
+[[nodiscard]] std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer::Array>& values);
+/// From the values of one cut of the network to those of a later one. Local.
+[[nodiscard]] std::map<std::string, infer::Array> advance_values(infer::Executor& executor,
+                                                                 std::map<std::string, infer::Array> values,
+                                                                 const std::vector<std::string>& live);
+
 /// Follows this rank's calibration images through a network whose layers are replaced one after the other: keeps, per
 /// image, the values that the rest of the network still needs (the frontier), and runs only what lies between two
 /// frontiers. Memory: the frontier of this rank's images.

@@ -4,6 +4,7 @@
 #include "slr/graph/rewrite.hpp"
 #include "slr/layer/constrained.hpp"
 #include "slr/layer/relaxed.hpp"
+#include "slr/run/curves.hpp"
 #include "slr/run/features.hpp"
 
 #include <optional>
@@ -52,8 +53,11 @@ parameter_limit(const Network& network, const std::vector<std::string>& dense_re
 
 /// What each layer may cost, and for the relaxed problem where its iterations start.
 struct Allotment {
-  std::vector<std::int64_t> parameters; ///< per layer of the network; the dense number where it stays dense
-  double lambda_factor = 1;             ///< relaxed: both lambdas are multiplied by it
+  std::vector<std::int64_t> parameters;            ///< per layer of the network; the dense number where it stays dense
+  std::vector<std::optional<Split>> splits;        ///< constrained: how that is split, where curves said so
+  std::vector<double> pulls;                       ///< constrained: and the pull that they were made with; 0: none
+  double predicted_kl = 0;                         ///< constrained: of the whole network
+  double lambda_factor = 1;                        ///< relaxed: both lambdas are multiplied by it
   std::vector<std::optional<RelaxedPoint>> points; ///< relaxed: per layer, none for dense ones
 };
 /// Without a budget: every layer may cost what it costs dense, the lambdas are those of the configuration. Local.
@@ -67,10 +71,9 @@ struct Allotment {
                                            const store::FeatureSet& features, const Configuration& config,
                                            std::int64_t limit, Progress& progress);
 
-/// Constrained: fully connected layers shrink by seven times the factor of convolutions, and the whole network has
-/// `limit` parameters. Local.
-[[nodiscard]] Allotment allot_by_kind(const Network& network, const std::vector<std::string>& dense_reasons,
-                                      std::int64_t limit);
+/// Constrained: the choice along the layers' curves with the smallest predicted KL within `limit` parameters. Local.
+/// \throws Error{configuration} if the curves reach no such size.
+[[nodiscard]] Allotment allot(const Network& network, const std::vector<LayerCurve>& curves, std::int64_t limit);
 
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and

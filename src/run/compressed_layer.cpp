@@ -1,0 +1,25 @@
+#include "slr/run/compressed_layer.hpp"
+
+namespace slr::run {
+
+graph::CompressedLayer compressed_layer(const LayerFactors& factors, std::int64_t rows, std::int64_t cols,
+                                        std::int64_t group_columns) {
+  const auto kept = static_cast<std::int64_t>(factors.kept_groups.size()) * group_columns, r = factors.numerical_rank;
+  const auto transpose = [](const std::vector<double>& from, std::int64_t m, std::int64_t n) {
+    std::vector<float> to(static_cast<std::size_t>(m * n));
+    for (std::int64_t i = 0; i < m; ++i)
+      for (std::int64_t j = 0; j < n; ++j)
+        to[static_cast<std::size_t>(i * n + j)] = static_cast<float>(from[static_cast<std::size_t>(j * m + i)]);
+    return to;
+  };
+  graph::CompressedLayer result;
+  result.kept_groups = factors.kept_groups;
+  result.rank = r;
+  result.U = transpose(factors.u, rows, r);
+  result.V = transpose(factors.v, r, cols - kept);
+  result.B = transpose(factors.b, rows, kept);
+  result.bias.assign(factors.bias.begin(), factors.bias.end());
+  return result;
+}
+
+} // namespace slr::run

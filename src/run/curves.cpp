@@ -1,0 +1,172 @@
+#include "slr/run/curves.hpp"
+
+#include "slr/graph/rewrite.hpp"
+#include "slr/infer/metrics.hpp"
+#include "slr/mpi/agree.hpp"
+#include "slr/mpi/exact_sum.hpp"
+#include "slr/run/compressed_layer.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace slr::run {
+namespace {
+
+constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // of a layer's channels
+constexpr double largest_cost = 0.6; // of the dense layer: what costs more is written dense anyway
+constexpr double rank_step = 0.5;    // from one rank of a row to the next
+constexpr std::int64_t trial_iterations = 2;
+constexpr std::size_t kl_points = 2; // measured per row
+constexpr double smallest_kl = 1e-12;
+
+/// The rows of a layer's path.
+std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense) {
+  const auto channels = layer.cols / layer.window_area();
+  std::vector<PathRow> rows;
+  for (const double share : group_shares) {
+    PathRow row{static_cast<std::int64_t>(std::llround(share * static_cast<double>(channels))), {}};
+    if (std::any_of(rows.begin(), rows.end(), [&](const PathRow& r) { return r.groups == row.groups; })) continue;
+    const auto cost = [&](std::int64_t rank) {
+      return static_cast<double>(graph::cheapest_form(layer, rank, row.groups).parameters);
+    };
+    auto rank = std::min(layer.rows, layer.cols - row.groups * layer.window_area());
+    while (rank > 0 && cost(rank) > largest_cost * static_cast<double>(dense)) --rank;
+    const std::int64_t least = row.groups > 0 ? 0 : 1;
+    if (cost(rank) > largest_cost * static_cast<double>(dense) || rank < least) continue;
+    for (; rank > least; rank = std::min(rank - 1, static_cast<std::int64_t>(rank_step * static_cast<double>(rank))))
+      row.ranks.push_back(rank);
+    row.ranks.push_back(least);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+/// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
+class Probe {
+public:
+  Probe(const Communicator& comm, const Network& network, const ImageFeed& feed, std::int64_t images)
+      : comm_(comm), network_(network) {
+    const auto share = share_of_rank(comm, images);
+    std::vector<float> data;
+    infer::Array all;
+    for (auto image = share.first; image < share.first + share.count; ++image) {
+      if (role_of_image(image) != Role::selection) continue;
+      const auto one = feed.read(image, 1).input;
+      all.data.insert(all.data.end(), one.data.begin(), one.data.end());
+      all.dims = one.dims;
+      ++count_;
+    }
+    if (count_ == 0) return;
+    all.dims.front() = count_;
+    values_[network.input] = std::move(all);
+    executor_.emplace(network.model);
+    logits_ = executor_->run_one(network.input, values_.at(network.input), network.logits);
+  }
+
+  /// Goes on to the values that the network still needs from this layer on.
+  void advance(const graph::Layer& layer) {
+    if (count_ == 0) return;
+    values_ = advance_values(*executor_, std::move(values_), live_before(network_.model, layer.node));
+  }
+
+  /// Mean KL over the selection images of all ranks with the layer replaced. Collective.
+  [[nodiscard]] double kl_with(const graph::Layer& layer, const graph::CompressedLayer& replacement) const {
+    ExactSum sum;
+    collectively(comm_, [&] {
+      if (count_ == 0) return;
+      auto model = network_.model;
+      (void)graph::replace_layer(model, layer, replacement);
+      infer::Executor executor(std::move(model));
+      const auto candidate = executor.run(views(values_), {network_.logits});
+      for (const double kl : infer::compare(logits_, candidate.at(network_.logits)).kl) sum.add(kl);
+    });
+    const auto total = allreduce_exact(comm_, std::span<const ExactSum>(&sum, 1))[0];
+    return total / static_cast<double>(std::max<std::int64_t>(1, comm_.allreduce_value(count_)));
+  }
+
+private:
+  const Communicator& comm_;
+  const Network& network_;
+  std::int64_t count_ = 0;
+  std::map<std::string, infer::Array> values_;
+  infer::Array logits_;
+  std::optional<infer::Executor> executor_;
+};
+
+} // namespace
+
+std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                       const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
+                                       const ImageFeed& feed, const Configuration& config, Progress& progress) {
+  const auto share = share_of_rank(comm, config.calibration.images);
+  const auto count = static_cast<std::int64_t>(network.layers.size());
+  auto probe = collectively(comm, [&] { return Probe(comm, network, feed, config.calibration.images); });
+  auto options = constrained_options(config);
+  options.trial_iterations = trial_iterations;
+  options.pulls = {1e-3, 1e-2, 1e-1};
+  std::vector<double> weights;
+  for (const auto& layer : network.layers)
+    weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
+  progress.stage("curves", count, weights);
+  std::vector<LayerCurve> curves(network.layers.size());
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& layer = network.layers[i];
+    progress.layer(static_cast<std::int64_t>(i), count, layer.name);
+    if (!dense_reasons[i].empty()) continue;
+    const auto rows = rows_of(layer, dense_parameters(network, layer));
+    if (rows.empty()) continue;
+    const auto [problem, scale] = prepare_problem(comm, network, layer, features, share, {});
+    const auto statistics = measure_statistics(comm, row_grid, problem);
+    const auto path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
+    curves[i].pull = path.pull;
+    collectively(comm, [&] { probe.advance(layer); });
+    std::size_t at = 0;
+    for (const auto& row : rows) {
+      CurveRow points;
+      for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
+        const auto& point = path.points[at];
+        points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt});
+        // Measured at a quarter and at three quarters of the row, where budgets usually fall.
+        const auto quarter = row.ranks.size() / 4;
+        if (r == quarter || r == row.ranks.size() - 1 - quarter)
+          points.back().kl =
+              probe.kl_with(layer, compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area()));
+      }
+      curves[i].rows.push_back(std::move(points));
+    }
+  }
+  return curves;
+}
+
+std::vector<PredictedPoint> predict(const CurveRow& row) {
+  // log KL = log a + b log error
+  std::vector<std::pair<double, double>> measured;
+  for (const auto& point : row)
+    if (point.kl)
+      measured.emplace_back(std::log(std::max(point.error_selection, smallest_kl)),
+                            std::log(std::max(*point.kl, smallest_kl)));
+  double a = 0, b = 1;
+  if (!measured.empty()) {
+    const auto [x0, y0] = measured.front();
+    const auto [x1, y1] = measured.back();
+    if (std::abs(x1 - x0) > 0.1) b = std::clamp((y1 - y0) / (x1 - x0), 0.5, 2.0);
+    a = (y0 + y1) / 2 - b * (x0 + x1) / 2;
+  }
+  const auto at = [&](Split split, double log_error) {
+    return PredictedPoint{split, std::exp(log_error), std::exp(a + b * log_error)};
+  };
+  std::vector<PredictedPoint> result;
+  for (std::size_t i = 0; i < row.size(); ++i) {
+    const double here = std::log(std::max(row[i].error_selection, smallest_kl));
+    result.push_back(at(row[i].split, here));
+    if (i + 1 == row.size()) break;
+    const double next = std::log(std::max(row[i + 1].error_selection, smallest_kl));
+    const auto high = row[i].split.rank, low = row[i + 1].split.rank;
+    for (auto rank = high - 1; rank > low; --rank)
+      result.push_back(at({row[i].split.groups, rank},
+                          std::lerp(here, next, static_cast<double>(high - rank) / static_cast<double>(high - low))));
+  }
+  return result;
+}
+
+} // namespace slr::run
