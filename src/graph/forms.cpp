@@ -14,9 +14,11 @@ FormCost cost_of(const Layer& layer, std::int64_t target_rank, std::int64_t kept
   require(target_rank >= 0 && kept >= 0 && kept <= channels,
           "a rank or number of kept channels does not fit its layer");
   const auto rows = layer.rows, kept_cols = kept * area, rest_cols = layer.cols - kept_cols;
-  FormCost best{Form::dense, rows * layer.cols + rows, rows * layer.cols};
+  const auto stored = [](std::int64_t numbers, std::int64_t integers) { return 4 * numbers + 8 * integers; };
+  FormCost best{Form::dense, rows * layer.cols + rows, rows * layer.cols, stored(rows * layer.cols + rows, 0)};
   const auto offer = [&](Form form, std::int64_t numbers, std::int64_t indices, std::int64_t macs) {
-    const FormCost cost{form, numbers + indices, macs};
+    const std::int64_t split_sizes = form == Form::mixed ? 2 : 0;
+    const FormCost cost{form, numbers + indices, macs, stored(numbers, indices + split_sizes)};
     if (std::tie(cost.parameters, cost.macs) < std::tie(best.parameters, best.macs)) best = cost;
   };
   const auto products = rows * kept_cols + target_rank * (rest_cols + rows);

@@ -1,4 +1,3 @@
-#include "slr/graph/count.hpp"
 #include "slr/plan/allocation.hpp"
 #include "slr/run/solver_options.hpp"
 #include "slr/run/sweep.hpp"
@@ -16,33 +15,64 @@ Allotment no_limit(const Network& network) {
   return result;
 }
 
-Allotment allot(const Network& network, const std::vector<LayerCurve>& curves, std::int64_t limit) {
+namespace {
+
+/// Whether the configuration's roundings allow it.
+bool is_allowed(Split split, const Budget& budget) {
+  return (split.rank == 0 || split.rank >= budget.minimum_rank) && split.rank % budget.multiple == 0 &&
+         split.groups % budget.multiple == 0;
+}
+
+} // namespace
+
+Allotment allot(const Network& network, const std::vector<std::string>& dense_reasons,
+                const std::vector<LayerCurve>& curves, const BudgetPoint& point, const Configuration& config) {
   auto result = no_limit(network);
-  std::int64_t left = limit - graph::count(network.model).parameters; // for the layers, all that is fixed taken off
-  std::vector<ChoiceCurve> choices;
-  std::vector<std::vector<PredictedPoint>> points;
-  for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const auto dense = result.parameters[i];
-    left += dense;
-    choices.push_back({{{dense}, 0.0}});
-    points.push_back({{{}, 0, 0}});
-    for (const auto& row : curves[i].rows)
-      for (const auto& point : predict(row)) {
-        const auto cost = graph::cheapest_form(network.layers[i], point.split.rank, point.split.groups).parameters;
-        if (cost >= dense) continue;
-        choices.back().push_back({{cost}, point.kl});
-        points.back().push_back(point);
-      }
+  const LayerCosts costs(network);
+  // Resources without a limit do not steer.
+  std::vector<std::size_t> limited;
+  std::vector<std::int64_t> left; // for the layers, all that is fixed taken off
+  for (const auto& limit : point.limits) {
+    limited.push_back(static_cast<std::size_t>(limit.resource));
+    left.push_back(limit.at_most - costs.whole()[limited.back()]);
   }
-  const auto allocation = allocate(choices, std::span<const std::int64_t>(&left, 1));
-  if (!allocation)
-    throw Error(ExitCode::configuration,
-                "the budget is smaller than the smallest structures of the layers; allow more parameters");
+  const auto steering = [&](const Cost& cost) {
+    std::vector<std::int64_t> parts;
+    for (const auto resource : limited) parts.push_back(cost[resource]);
+    return parts;
+  };
+  std::vector<ChoiceCurve> choices(network.layers.size());
+  std::vector<std::vector<std::optional<Split>>> splits(network.layers.size()); // none: dense
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const auto chosen = allocation->chosen[i];
-    if (chosen == 0) continue; // dense
-    result.parameters[i] = choices[i][chosen].costs[0];
-    result.splits[i] = points[i][chosen].split;
+    const auto dense = steering(costs.dense(i));
+    for (std::size_t j = 0; j < left.size(); ++j) left[j] += dense[j];
+    const auto offer = [&](std::optional<Split> split, std::vector<std::int64_t> cost, double harm) {
+      choices[i].push_back({std::move(cost), harm});
+      splits[i].push_back(split);
+    };
+    const auto fixed = config.budget.layers.find(network.layers[i].name);
+    if (fixed != config.budget.layers.end() && dense_reasons[i].empty()) {
+      const Split split{fixed->second.groups.value_or(0), fixed->second.target_rank.value_or(0)};
+      offer(split, steering(costs.of(i, split)), 0);
+      continue;
+    }
+    offer(std::nullopt, dense, 0);
+    for (const auto& predicted : predict(curves[i])) {
+      const auto cost = costs.of(i, predicted.split);
+      if (cost[0] >= costs.dense(i)[0] || cost[1] >= costs.dense(i)[1]) continue; // never larger nor slower than dense
+      if (is_allowed(predicted.split, config.budget)) offer(predicted.split, steering(cost), predicted.kl);
+    }
+  }
+  const auto allocation = allocate(choices, left);
+  if (!allocation)
+    throw Error(ExitCode::configuration, config.where("budget") +
+                                             ": the layers have no structures as small as the budget asks for; allow "
+                                             "more, or fewer roundings");
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& split = splits[i][allocation->chosen[i]];
+    if (!split) continue;
+    result.splits[i] = split;
+    result.parameters[i] = costs.of(i, *split)[0];
     result.pulls[i] = curves[i].pull;
   }
   result.predicted_kl = allocation->harm;

@@ -16,7 +16,9 @@ constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // 
 constexpr double largest_cost = 0.6; // of the dense layer: what costs more is written dense anyway
 constexpr double rank_step = 0.5;    // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 2;
-constexpr std::size_t kl_points = 2; // measured per row
+constexpr double samples_per_column = 6;       // are enough to compare structures
+constexpr std::int64_t largest_thinning = 4;
+constexpr std::int64_t groups_between_rows = 3; // interpolated
 constexpr double smallest_kl = 1e-12;
 
 /// The rows of a layer's path.
@@ -39,6 +41,16 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense) {
     rows.push_back(std::move(row));
   }
   return rows;
+}
+
+/// Every which block of images is enough for this layer's path.
+std::int64_t thinning_of(const graph::Layer& layer, const store::FeatureSet& features, const Configuration& config) {
+  const auto samples = static_cast<double>(config.calibration.images * features.layer(layer.name).positions);
+  std::int64_t thinning = 1;
+  while (2 * thinning <= largest_thinning &&
+         samples / static_cast<double>(2 * thinning) >= samples_per_column * static_cast<double>(layer.cols))
+    thinning *= 2;
+  return thinning;
 }
 
 /// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
@@ -115,7 +127,8 @@ std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row
     if (!dense_reasons[i].empty()) continue;
     const auto rows = rows_of(layer, dense_parameters(network, layer));
     if (rows.empty()) continue;
-    const auto [problem, scale] = prepare_problem(comm, network, layer, features, share, {});
+    const auto [problem, scale] =
+        prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
     const auto statistics = measure_statistics(comm, row_grid, problem);
     const auto path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     curves[i].pull = path.pull;
@@ -138,7 +151,10 @@ std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row
   return curves;
 }
 
-std::vector<PredictedPoint> predict(const CurveRow& row) {
+namespace {
+
+/// A row at every rank, descending.
+std::vector<PredictedPoint> predict_row(const CurveRow& row) {
   // log KL = log a + b log error
   std::vector<std::pair<double, double>> measured;
   for (const auto& point : row)
@@ -165,6 +181,32 @@ std::vector<PredictedPoint> predict(const CurveRow& row) {
     for (auto rank = high - 1; rank > low; --rank)
       result.push_back(at({row[i].split.groups, rank},
                           std::lerp(here, next, static_cast<double>(high - rank) / static_cast<double>(high - low))));
+  }
+  return result;
+}
+
+} // namespace
+
+std::vector<PredictedPoint> predict(const LayerCurve& curve) {
+  std::vector<PredictedPoint> result, before;
+  for (const auto& row : curve.rows) {
+    const auto now = predict_row(row);
+    // Ranks that both rows have: both lists are consecutive and descending.
+    for (const auto& a : before) {
+      const auto offset = now.empty() ? -1 : now.front().split.rank - a.split.rank;
+      if (offset < 0 || offset >= std::ssize(now)) continue;
+      const auto& b = now[static_cast<std::size_t>(offset)];
+      const auto between = std::min(groups_between_rows, b.split.groups - a.split.groups - 1);
+      for (std::int64_t i = 1; i <= between; ++i) {
+        const double t = static_cast<double>(i) / static_cast<double>(between + 1);
+        const auto mean = [&](double x, double y) { return std::exp(std::lerp(std::log(x), std::log(y), t)); };
+        const auto groups = a.split.groups + static_cast<std::int64_t>(std::llround(
+                                                 t * static_cast<double>(b.split.groups - a.split.groups)));
+        result.push_back({{groups, a.split.rank}, mean(a.error, b.error), mean(a.kl, b.kl)});
+      }
+    }
+    result.insert(result.end(), now.begin(), now.end());
+    before = now;
   }
   return result;
 }

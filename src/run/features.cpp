@@ -191,7 +191,8 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
 }
 
 PreparedProblem prepare_problem(const Communicator& comm, const Network& network, const graph::Layer& layer,
-                                const store::FeatureSet& features, Share share, const std::vector<float>& inputs) {
+                                const store::FeatureSet& features, Share share, const std::vector<float>& inputs,
+                                std::int64_t thinning) {
   const std::int64_t n = layer.rows, k = layer.cols;
   LayerProblem problem;
   problem.name = layer.name;
@@ -238,6 +239,7 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
     if (s > 0 && blocks[s] != blocks[s - 1])
       for (Samples* samples : {&problem.fit, &problem.selection, &problem.report})
         samples->block_ends.push_back(samples->count);
+    if (roles[s] == Role::fit && blocks[s] % thinning != 0) continue;
     Samples& to = roles[s] == Role::fit         ? problem.fit
                   : roles[s] == Role::selection ? problem.selection
                                                 : problem.report;

@@ -83,6 +83,17 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   return features;
 }
 
+/// A result's folder shows the shared shards under the usual name: slr_inspect and scripts find them beside the factors.
+/// The inputs that the result's own layers were fitted on lie there for real.
+void link_features(const OutputFiles& from, const OutputFiles& to) {
+  std::filesystem::create_directories(to.features());
+  for (const auto& entry : std::filesystem::directory_iterator(from.features())) {
+    const auto link = to.features() / entry.path().filename();
+    if (entry.is_regular_file() && !std::filesystem::exists(link))
+      std::filesystem::create_symlink(std::filesystem::relative(entry.path(), to.features()), link);
+  }
+}
+
 /// Accuracy on data.validation, else on the report images of the calibration set.
 Accuracy judge(const Communicator& comm, const Network& original, const Network& compressed,
                const ImageFeed& calibration, const Configuration& config, Progress& progress, std::string& judged_on) {
@@ -97,26 +108,50 @@ Accuracy judge(const Communicator& comm, const Network& original, const Network&
       [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress);
 }
 
-/// One whole run into its folder; returns the exit code.
-ExitCode compress(const Communicator& comm, const Configuration& config, const Network& network,
-                  const OutputFiles& files, Progress& progress) {
-  StageClock clock;
-  const auto dense = dense_reasons(network, config);
-  const auto limit = parameter_limit(network, dense, config);
-  const auto feed = clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress); });
-  const auto features =
-      clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
-  const auto row_grid = ProcessGrid::row(comm);
+/// The layers' curves: those of an earlier start of this run, else measured now and kept.
+std::vector<LayerCurve> open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                    const std::vector<std::string>& dense, const store::FeatureSet& features,
+                                    const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
+                                    Progress& progress) {
+  std::string text;
+  on_root(comm, [&] {
+    if (std::filesystem::exists(files.curves())) text = read_file(files.curves());
+  });
+  text = comm.broadcast_text(text);
+  if (!text.empty()) {
+    progress.note("curves of an earlier run are used: " + files.curves().string());
+    return curves_from_text(text);
+  }
+  auto curves = measure_curves(comm, row_grid, network, dense, features, feed, config, progress);
+  on_root(comm, [&] { write_file_atomically(files.curves(), curves_text(curves)); });
+  return curves;
+}
+
+/// What the results of a job share.
+struct Prepared {
+  std::vector<std::string> dense;
+  ImageFeed feed;
+  store::FeatureSet features;
+  Grid row_grid;
+  std::vector<LayerCurve> curves; ///< constrained only
+};
+
+/// Solves, writes and judges one result; returns its report.
+nlohmann::ordered_json compress_point(const Communicator& comm, const Configuration& config, const Network& network,
+                                      const Prepared& shared, const BudgetPoint& point, const OutputFiles& files,
+                                      StageClock clock, bool& is_missed, Progress& progress) {
+  const auto limit = point.limit_of(Resource::parameters);
   Allotment allotment = no_limit(network);
-  if (limit)
-    clock.measure("budget", [&] {
-      allotment = config.method.kind == MethodKind::relaxed
-                      ? find_shared_factor(comm, row_grid, network, dense, features, config, *limit, progress)
-                      : allot(network, measure_curves(comm, row_grid, network, dense, features, feed, config, progress),
-                              *limit);
-    });
+  clock.measure("budget", [&] {
+    if (config.method.kind == MethodKind::constrained)
+      allotment = allot(network, shared.dense, shared.curves, point, config);
+    else if (limit)
+      allotment = find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit,
+                                     progress);
+  });
   auto result = clock.measure("solve", [&] {
-    return sweep(comm, row_grid, network, dense, allotment, features, feed, config, files.features(), progress);
+    return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, shared.feed, config, limit,
+                 files.features(), progress);
   });
   clock.measure("export", [&] {
     on_root(comm, [&] {
@@ -128,23 +163,66 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
   std::string judged_on;
   const auto accuracy = clock.measure("evaluate", [&] {
     const auto compressed = load_network(comm, files.compressed());
-    return judge(comm, network, compressed, feed, config, progress, judged_on);
+    return judge(comm, network, compressed, shared.feed, config, progress, judged_on);
   });
-  auto report = make_report(comm, network, result, accuracy, judged_on, clock, limit);
-  on_root(comm, [&] {
-    write_file_atomically(files.report(), json_text(report));
-    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files)));
-  });
+  auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
+  on_root(comm, [&] { write_file_atomically(files.report(), json_text(report)); });
   print(comm, report_table(report));
-  const bool is_over = limit && report["model"]["parameters_after"].get<std::int64_t>() > *limit;
-  return is_over || result.is_failure_tolerated ? ExitCode::target_missed : ExitCode::done;
+  for (const auto& [resource, at_most] : point.limits)
+    is_missed = is_missed || report["model"][to_text(resource) + "_after"].get<std::int64_t>() > at_most;
+  is_missed = is_missed || result.is_failure_tolerated;
+  return report;
+}
+
+/// One whole run into its folder; returns the exit code.
+ExitCode compress(const Communicator& comm, const Configuration& config, const Network& network,
+                  const std::vector<BudgetPoint>& points, const OutputFiles& files, Progress& progress) {
+  StageClock clock;
+  const auto dense = dense_reasons(network, config);
+  auto feed = clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress); });
+  auto features =
+      clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
+  Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {}};
+  if (config.method.kind == MethodKind::constrained)
+    clock.measure("curves", [&] {
+      shared.curves = open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files,
+                                  progress);
+    });
+  bool is_missed = false;
+  std::vector<nlohmann::ordered_json> reports;
+  for (const auto& point : points) {
+    const auto below = files.point(point.name);
+    if (!point.name.empty()) {
+      progress.note("result " + point.name);
+      on_root(comm, [&] { link_features(files, below); });
+    }
+    reports.push_back(compress_point(comm, config, network, shared, point, below, clock, is_missed, progress));
+  }
+  on_root(comm, [&] {
+    if (points.size() > 1) {
+      for (const auto& point : points) { // so that each folder stands, and can be verified, by itself
+        const auto below = files.point(point.name);
+        write_file_atomically(below.manifest(), json_text(make_manifest(comm, config, below, {{}})));
+      }
+      const auto summary = make_summary(points, reports);
+      write_file_atomically(files.report(), json_text(summary));
+      std::cout << report_table(summary) << std::flush;
+    }
+    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, points)));
+  });
+  return is_missed ? ExitCode::target_missed : ExitCode::done;
 }
 
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh) {
   check_supported(config);
   const auto network = load_network(comm, config.model.absolute);
-  (void)parameter_limit(network, dense_reasons(network, config), config); // before the folder is claimed
-  const OutputFolder folder(comm, config, network.sha256, is_fresh);
+  const auto points = budget_points(network, dense_reasons(network, config), config); // before the folder is claimed
+  if (config.method.kind == MethodKind::constrained && points.front().limits.empty() && config.budget.layers.empty())
+    throw Error(ExitCode::configuration, config.where("budget") + ": there is no budget; set budget.parameters, "
+                                                                  "budget.macs, budget.bytes or budget.layers");
+  std::vector<std::string> names;
+  for (const auto& point : points) names.push_back(point.name);
+  const OutputFolder folder(comm, config, network.sha256, is_fresh, names);
   const auto progress = make_progress(comm);
   if (folder.state() == FolderState::finished) {
     nlohmann::json report;
@@ -156,7 +234,17 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
   on_root(comm, [&] { progress->open_log(folder.files().log()); });
   if (folder.state() == FolderState::unfinished)
     progress->note("an unfinished run is continued: " + config.output.given);
-  return compress(comm, config, network, folder.files(), *progress);
+  return compress(comm, config, network, points, folder.files(), *progress);
+}
+
+/// The names of a run's results: those of its outputs in folders of their own, else the only one.
+std::vector<std::string> points_in(const nlohmann::json& manifest) {
+  std::vector<std::string> names;
+  for (const auto& [output, hash] : manifest["outputs"].items())
+    if (const auto folder = std::filesystem::path(output).parent_path().string();
+        names.empty() || names.back() != folder)
+      names.push_back(folder);
+  return names;
 }
 
 /// Repeats the run of a manifest in a folder of its own and compares the outputs' hashes.
@@ -188,7 +276,7 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   bool is_equal = true;
   std::string words;
   on_root(comm, [&] {
-    for (const auto& [name, hash] : output_hashes({config.output.absolute})) {
+    for (const auto& [name, hash] : output_hashes({config.output.absolute}, points_in(manifest))) {
       const bool same = manifest["outputs"].value(name, "") == hash;
       is_equal = is_equal && same;
       words += name + (same ? ": same bytes\n" : ": DIFFERENT\n");

@@ -2,6 +2,7 @@
 
 #include "slr/base/file.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/run/budget.hpp"
 #include "slr/run/json_text.hpp"
 
 #include <algorithm>
@@ -10,10 +11,19 @@
 namespace slr::run {
 namespace {
 
+/// Also the results of several budgets, by the names that such folders have whatever the budgets were.
 std::vector<std::filesystem::path> everything_written(const OutputFiles& files) {
-  return {files.job(),           files.calibration(), files.features(),
-          files.features_view(), files.compressed(),  files.factors(),
-          files.report(),        files.manifest(),    files.log()};
+  std::vector<std::filesystem::path> paths{files.job(),     files.calibration(), files.features(), files.features_view(),
+                                           files.curves(),  files.compressed(),  files.factors(),  files.report(),
+                                           files.manifest(), files.log()};
+  for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
+    const auto name = entry.path().filename().string();
+    const bool is_point =
+        std::any_of(resources.begin(), resources.end(), [&](Resource r) { return name.starts_with(to_text(r) + "-"); });
+    if (is_point && entry.is_directory() && std::filesystem::exists(OutputFiles{entry.path()}.job()))
+      paths.push_back(entry.path());
+  }
+  return paths;
 }
 
 /// Files of somebody else: nothing is written beside them.
@@ -55,7 +65,7 @@ FolderState inspect(const OutputFiles& files, const Configuration& config, const
 } // namespace
 
 OutputFolder::OutputFolder(const Communicator& comm, const Configuration& config, const std::string& model_sha256,
-                           bool is_fresh)
+                           bool is_fresh, const std::vector<std::string>& points)
     : files_{config.output.absolute} {
   on_root(comm, [&] {
     std::error_code error;
@@ -72,6 +82,12 @@ OutputFolder::OutputFolder(const Communicator& comm, const Configuration& config
     if (state_ == FolderState::fresh)
       write_file_atomically(files_.job(),
                             json_text({{"configuration", resolved_json(config)}, {"model_sha256", model_sha256}}));
+    for (const auto& point : points) {
+      if (point.empty()) continue;
+      const auto below = files_.point(point);
+      std::filesystem::create_directories(below.folder);
+      if (!std::filesystem::exists(below.job())) write_file_atomically(below.job(), json_text({{"point", point}}));
+    }
   });
   state_ = comm.broadcast_value(state_);
 }

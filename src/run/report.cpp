@@ -118,7 +118,7 @@ double StageClock::total_seconds() const {
 
 nlohmann::ordered_json make_report(const Communicator& comm, const Network& network, const SweepResult& result,
                                    const Accuracy& accuracy, const std::string& accuracy_on, const StageClock& clock,
-                                   const std::optional<std::int64_t>& parameter_limit) {
+                                   const BudgetPoint& point, const Allotment& allotment) {
   const auto before = graph::count(network.model), after = graph::count(result.model);
   nlohmann::ordered_json report;
   report["model"] = {
@@ -126,12 +126,12 @@ nlohmann::ordered_json make_report(const Communicator& comm, const Network& netw
       {"parameters_after", after.parameters},
       {"parameter_ratio",
        after.parameters > 0 ? static_cast<double>(before.parameters) / static_cast<double>(after.parameters) : 0.0},
-      {"parameter_limit", nullptr},
       {"macs_before", before.macs},
       {"macs_after", after.macs},
       {"bytes_before", before.bytes},
       {"bytes_after", after.bytes}};
-  if (parameter_limit) report["model"]["parameter_limit"] = *parameter_limit;
+  for (const auto& limit : point.limits) report["model"]["limits"][to_text(limit.resource)] = limit.at_most;
+  if (allotment.predicted_kl > 0) report["model"]["predicted_kl"] = allotment.predicted_kl;
   report["accuracy"] = before_after_json(accuracy);
   report["accuracy"]["on"] = accuracy_on;
   report["layers"] = nlohmann::ordered_json::array();
@@ -185,8 +185,23 @@ void write_factors(const SweepResult& result, const Network& network, const std:
   writer.commit();
 }
 
-std::map<std::string, std::string> output_hashes(const OutputFiles& files) {
-  return {{"compressed.onnx", sha256_of_file(files.compressed())}, {"factors.h5", sha256_of_file(files.factors())}};
+nlohmann::ordered_json make_summary(const std::vector<BudgetPoint>& points,
+                                    const std::vector<nlohmann::ordered_json>& reports) {
+  nlohmann::ordered_json summary{{"points", nlohmann::ordered_json::array()}};
+  for (std::size_t i = 0; i < points.size(); ++i)
+    summary["points"].push_back({{"folder", points[i].name},
+                                 {"model", reports[i]["model"]},
+                                 {"accuracy", reports[i]["accuracy"]},
+                                 {"seconds", reports[i]["run"]["seconds"]}});
+  return summary;
+}
+
+std::map<std::string, std::string> output_hashes(const OutputFiles& files, const std::vector<std::string>& points) {
+  std::map<std::string, std::string> hashes;
+  for (const auto& point : points)
+    for (const auto& file : {files.point(point).compressed(), files.point(point).factors()})
+      hashes[std::filesystem::path(point) / file.filename()] = sha256_of_file(file);
+  return hashes;
 }
 
 std::map<std::string, std::string> input_hashes(const Configuration& config) {
@@ -214,7 +229,8 @@ std::map<std::string, std::string> input_hashes(const Configuration& config) {
   return hashes;
 }
 
-nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config, const OutputFiles& files) {
+nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config, const OutputFiles& files,
+                                     const std::vector<BudgetPoint>& points) {
   nlohmann::ordered_json manifest;
   manifest["program"] = "slr_compress";
   manifest["schema"] = 1;
@@ -232,7 +248,9 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
   for (const auto& member : members)
     shards[std::filesystem::relative(member, files.folder).generic_string()] = sha256_of_file(member);
   manifest["shards"] = shards;
-  manifest["outputs"] = output_hashes(files);
+  std::vector<std::string> names;
+  for (const auto& point : points) names.push_back(point.name);
+  manifest["outputs"] = output_hashes(files, names);
   return manifest;
 }
 

@@ -146,9 +146,28 @@ std::string job_lines(const json& run) {
          single("peak memory", memory ? words_for_bytes(*memory) : "-");
 }
 
+/// A row per result of a job with several.
+std::string point_lines(const json& points) {
+  std::string text = fmt::format("{:<28} {:>12} {:>14} {:>10} {:>18} {:>10}\n", "result", "parameters", "MACs", "top-1",
+                                 "change, points", "KL");
+  for (const auto& point : points) {
+    const auto &model = part(point, "model"), &values = part(point, "accuracy");
+    const auto before = number(values, "top1_before"), after = number(values, "top1_after");
+    const auto error = number(values, "top1_standard_error");
+    const std::string change = before && after && error
+                                   ? fmt::format("{:+.2f} +- {:.2f}", 100 * (*after - *before), 100 * *error)
+                                   : std::string("-");
+    text += fmt::format("{:<28} {:>12} {:>14} {:>10} {:>18} {:>10}\n", printable(point.value("folder", ""), 28),
+                        whole(number(model, "parameters_after")), whole(number(model, "macs_after")), percent(after),
+                        change, small(number(values, "kl")));
+  }
+  return text;
+}
+
 } // namespace
 
 std::string report_table(const json& report) {
+  if (const auto& points = part(report, "points"); points.is_array()) return point_lines(points);
   const auto& model = part(report, "model");
   const auto& values = part(report, "accuracy");
   std::string text = layer_lines(part(report, "layers"));

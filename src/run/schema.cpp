@@ -150,6 +150,10 @@ void add_budget(std::vector<Field>& t) {
   t.push_back(field("budget.bytes", Targets{}, SLR_AT(budget.bytes), "bytes of the weights as stored"));
   t.push_back(field("budget.latency", Targets{}, SLR_AT(budget.latency), "seconds per image"));
   t.push_back(field("budget.layers", FixedLayers{}, SLR_AT(budget.layers), "layers whose structure is fixed"));
+  t.push_back(field("budget.minimum_rank", Integer{1}, SLR_AT(budget.minimum_rank),
+                    "constrained: least rank of a layer that gets a low-rank part"));
+  t.push_back(field("budget.multiple", Integer{1}, SLR_AT(budget.multiple),
+                    "constrained: ranks and numbers of kept groups are multiples of it"));
   t.push_back(field("budget.keep", Texts{}, SLR_AT(budget.keep), "layers left dense: ONNX node names, globs allowed"));
 }
 

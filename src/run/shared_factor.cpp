@@ -24,29 +24,6 @@ struct WarmLayer {
 
 } // namespace
 
-std::optional<std::int64_t> parameter_limit(const Network& network, const std::vector<std::string>& dense_reasons,
-                                            const Configuration& config) {
-  if (config.budget.parameters.empty()) return std::nullopt;
-  const auto& target = config.budget.parameters.front();
-  const auto whole = graph::count(network.model).parameters;
-  const auto limit = static_cast<std::int64_t>(
-      std::floor(target.at_most ? *target.at_most : static_cast<double>(whole) / *target.factor));
-  std::int64_t least = whole; // every layer that may shrink at rank one
-  for (std::size_t i = 0; i < network.layers.size(); ++i)
-    if (dense_reasons[i].empty()) {
-      const auto& layer = network.layers[i];
-      least -= dense_parameters(network, layer);
-      least += std::min(dense_parameters(network, layer), graph::cheapest_form(layer, 1, 0).parameters);
-    }
-  if (least > limit)
-    throw Error(ExitCode::configuration,
-                config.where("budget.parameters") + ": budget.parameters allows " + std::to_string(limit) +
-                    " parameters, but even at rank one the network has " + std::to_string(least) +
-                    "; the largest factor that can be met is " +
-                    std::to_string(static_cast<double>(whole) / static_cast<double>(least)).substr(0, 6));
-  return limit;
-}
-
 Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
                                 const Configuration& config, std::int64_t limit, Progress& progress) {

@@ -14,15 +14,21 @@ struct Missing {
   const char* instead;
 };
 
+bool is_relaxed(const Configuration& c) {
+  return c.method.kind == MethodKind::relaxed;
+}
+
 constexpr std::array missing{
+    Missing{"budget.macs", [](const Configuration& c) { return is_relaxed(c) && !c.budget.macs.empty(); },
+            "use method.kind: constrained"},
+    Missing{"budget.bytes", [](const Configuration& c) { return is_relaxed(c) && !c.budget.bytes.empty(); },
+            "use method.kind: constrained"},
+    Missing{"budget.layers", [](const Configuration& c) { return is_relaxed(c) && !c.budget.layers.empty(); },
+            "use method.kind: constrained"},
     Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
             "use channel"},
-    Missing{"budget.macs", [](const Configuration& c) { return !c.budget.macs.empty(); }, "use budget.parameters"},
-    Missing{"budget.bytes", [](const Configuration& c) { return !c.budget.bytes.empty(); }, "use budget.parameters"},
     Missing{"budget.latency", [](const Configuration& c) { return !c.budget.latency.empty(); },
             "use budget.parameters"},
-    Missing{"budget.parameters", [](const Configuration& c) { return c.budget.parameters.size() > 1; },
-            "give one value and run once per value"},
     Missing{"refine.epochs", [](const Configuration& c) { return c.refine.epochs > 0; }, "use 0"},
     Missing{"pipeline.groups", [](const Configuration& c) { return c.pipeline.groups > 1; }, "use 1"},
     Missing{"pipeline.schedule", [](const Configuration& c) { return c.pipeline.schedule != Schedule::sequential; },
@@ -33,8 +39,6 @@ constexpr std::array missing{
     Missing{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
             "leave it out"},
     Missing{"layers", [](const Configuration& c) { return !c.layers.empty(); }, "use model"},
-    Missing{"budget.layers", [](const Configuration& c) { return !c.budget.layers.empty(); },
-            "use budget.parameters and budget.keep"},
 };
 
 } // namespace

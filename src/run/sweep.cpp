@@ -114,10 +114,11 @@ void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedP
 SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                   const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                   const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
-                  const std::filesystem::path& features_folder, Progress& progress) {
+                  std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
+                  Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const infer::Sampling sampling{static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
-  const auto limit = parameter_limit(network, dense_reasons, config);
+  const auto& limit = parameter_limit;
 
   // A layer that does not pay on the original inputs stays dense. The others share what the limit leaves in proportion
   // to what they are expected to need; what one does not use goes to the next.
@@ -157,7 +158,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
         const auto inputs = collectively(comm, [&] {
           if (!follows_compressed) return std::vector<float>();
           auto rows = frontier.inputs_of(result.model, layer.name, sampling);
-          write_inputs(comm, network, layer, features, share, rows, features_folder);
+          write_inputs(comm, network, layer, features, share, rows, inputs_folder);
           return rows;
         });
         const auto prepared = prepare_problem(comm, network, layer, features, share, inputs);

@@ -40,6 +40,7 @@ struct FormCost {
   Form form = Form::dense;
   std::int64_t parameters = 0; ///< elements of floating initializers (the bias too) and of gather indices
   std::int64_t macs = 0;       ///< products for one output position (multiply by the positions for one image)
+  std::int64_t bytes = 0;      ///< as stored: four per number, eight per index and per size of a Split
 };
 /// The cheapest form of a layer with that rank and these kept groups. `mixed` needs no Gather, and thus no indices,
 /// where the kept channels are the first or the last ones. Equal to what `count` says of the rewritten model. Local, a

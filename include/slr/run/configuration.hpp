@@ -95,6 +95,8 @@ struct Budget {
   std::vector<Target> parameters, macs, bytes, latency; ///< one result per element
   std::map<std::string, FixedLayer> layers;             ///< by layer name
   std::vector<std::string> keep;                        ///< globs of layer names
+  std::int64_t minimum_rank = 1;                        ///< of a layer that has a low-rank part
+  std::int64_t multiple = 1;                            ///< ranks and numbers of kept groups are multiples of it
 };
 
 /// A layer of any network, with feature shards of the user's own.

@@ -33,12 +33,18 @@ struct LayerCurve {
                                                      const store::FeatureSet& features, const ImageFeed& feed,
                                                      const Configuration& config, Progress& progress);
 
-/// Every rank of a row between its largest and smallest, with the KL that the network is expected to lose: errors are
-/// interpolated (their logarithm against the rank), and KL = a error^b through the measured points of the row. Local.
+/// The curves as text, and back, bit for bit. Local. \throws Error{bad_data} for a text of another kind.
+[[nodiscard]] std::string curves_text(const std::vector<LayerCurve>& curves);
+[[nodiscard]] std::vector<LayerCurve> curves_from_text(const std::string& text);
+
+/// One way to write a layer, measured or interpolated.
 struct PredictedPoint {
   Split split;
-  double error = 0, kl = 0;
+  double error = 0, kl = 0; ///< of the layer; of the network with it alone compressed
 };
-[[nodiscard]] std::vector<PredictedPoint> predict(const CurveRow& row);
+/// Every rank of every row between its largest and smallest, and as many between neighbouring rows. Errors are
+/// interpolated (their logarithm against the rank, then against the groups); the KL divergence is a error^b through the
+/// measured points of the row. Local.
+[[nodiscard]] std::vector<PredictedPoint> predict(const LayerCurve& curve);
 
 } // namespace slr::run

@@ -59,13 +59,13 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
                   const std::filesystem::path& folder);
 
 /// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: X0). The inputs are rounded
-/// (`scale`). Collective.
+/// (`scale`). Of the fit samples every `thinning`-th block of images is taken. Collective.
 struct PreparedProblem {
   LayerProblem problem;
   InputScale scale;
 };
 [[nodiscard]] PreparedProblem prepare_problem(const Communicator& comm, const Network& network,
                                               const graph::Layer& layer, const store::FeatureSet& features, Share share,
-                                              const std::vector<float>& inputs);
+                                              const std::vector<float>& inputs, std::int64_t thinning = 1);
 
 } // namespace slr::run

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace slr::run {
 
@@ -19,11 +20,14 @@ struct OutputFiles {
   [[nodiscard]] std::filesystem::path calibration() const { return folder / "calibration.h5"; }
   [[nodiscard]] std::filesystem::path features() const { return folder / "features"; }
   [[nodiscard]] std::filesystem::path features_view() const { return folder / "features.h5"; }
+  [[nodiscard]] std::filesystem::path curves() const { return folder / "curves.json"; }
   [[nodiscard]] std::filesystem::path compressed() const { return folder / "compressed.onnx"; }
   [[nodiscard]] std::filesystem::path factors() const { return folder / "factors.h5"; }
   [[nodiscard]] std::filesystem::path report() const { return folder / "report.json"; }
   [[nodiscard]] std::filesystem::path manifest() const { return folder / "manifest.json"; }
   [[nodiscard]] std::filesystem::path log() const { return folder / "run.log"; }
+  /// The files of one of several results; of the only one, whose name is empty, these files.
+  [[nodiscard]] OutputFiles point(const std::string& name) const { return {name.empty() ? folder : folder / name}; }
 };
 
 enum class FolderState {
@@ -39,7 +43,9 @@ public:
   /// removes first what this program writes. Collective; only the root touches the disk. \throws Error{configuration}
   /// if another configuration's run is there (naming the first key that differs), if there are files that are not this
   /// program's, or if a second job holds the lock; Error{io}.
-  OutputFolder(const Communicator& comm, const Configuration& config, const std::string& model_sha256, bool is_fresh);
+  /// `points` are the names of the results below the folder.
+  OutputFolder(const Communicator& comm, const Configuration& config, const std::string& model_sha256, bool is_fresh,
+               const std::vector<std::string>& points = {});
 
   [[nodiscard]] const OutputFiles& files() const { return files_; }
   [[nodiscard]] FolderState state() const { return state_; }

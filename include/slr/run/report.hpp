@@ -41,7 +41,11 @@ private:
 [[nodiscard]] nlohmann::ordered_json make_report(const Communicator& comm, const Network& network,
                                                  const SweepResult& result, const Accuracy& accuracy,
                                                  const std::string& accuracy_on, const StageClock& clock,
-                                                 const std::optional<std::int64_t>& parameter_limit);
+                                                 const BudgetPoint& point, const Allotment& allotment);
+
+/// report.json of a job with several results: a row per result, from their reports. Local.
+[[nodiscard]] nlohmann::ordered_json make_summary(const std::vector<BudgetPoint>& points,
+                                                  const std::vector<nlohmann::ordered_json>& reports);
 
 /// factors.h5 with every compressed layer's factors and certificate. Local, on one rank.
 void write_factors(const SweepResult& result, const Network& network, const std::string& config_hash,
@@ -50,10 +54,11 @@ void write_factors(const SweepResult& result, const Network& network, const std:
 /// The whole of manifest.json: resolved configuration, hashes of inputs, shards and outputs, versions of the libraries
 /// that really ran, BLAS core type, ranks and seed. Local, on one rank; reads every file once.
 [[nodiscard]] nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config,
-                                                   const OutputFiles& files);
+                                                   const OutputFiles& files, const std::vector<BudgetPoint>& points);
 
-/// SHA-256 of the files of a job that a repetition must give again. Local.
-[[nodiscard]] std::map<std::string, std::string> output_hashes(const OutputFiles& files);
+/// SHA-256 of the files of a job that a repetition must give again, for the results of these names. Local.
+[[nodiscard]] std::map<std::string, std::string> output_hashes(const OutputFiles& files,
+                                                               const std::vector<std::string>& points);
 /// SHA-256 of everything that a configuration reads, by path: model, image files, label and list files. Local.
 [[nodiscard]] std::map<std::string, std::string> input_hashes(const Configuration& config);
 

@@ -4,6 +4,7 @@
 #include "slr/graph/rewrite.hpp"
 #include "slr/layer/constrained.hpp"
 #include "slr/layer/relaxed.hpp"
+#include "slr/run/budget.hpp"
 #include "slr/run/curves.hpp"
 #include "slr/run/features.hpp"
 
@@ -46,11 +47,6 @@ struct SweepResult {
   bool is_failure_tolerated = false; ///< a layer was kept dense by on_failure
 };
 
-/// Largest number of parameters of the whole network that the budget allows, none without a budget. Local.
-/// \throws Error{configuration} if the layers that must stay dense already exceed it.
-[[nodiscard]] std::optional<std::int64_t>
-parameter_limit(const Network& network, const std::vector<std::string>& dense_reasons, const Configuration& config);
-
 /// What each layer may cost, and for the relaxed problem where its iterations start.
 struct Allotment {
   std::vector<std::int64_t> parameters;            ///< per layer of the network; the dense number where it stays dense
@@ -71,16 +67,20 @@ struct Allotment {
                                            const store::FeatureSet& features, const Configuration& config,
                                            std::int64_t limit, Progress& progress);
 
-/// Constrained: the choice along the layers' curves with the smallest predicted KL within `limit` parameters. Local.
+/// Constrained: the choice along the layers' curves with the smallest predicted KL divergence that meets every limit of
+/// the point. budget.layers, budget.minimum_rank and budget.multiple restrict the choices. Local.
 /// \throws Error{configuration} if the curves reach no such size.
-[[nodiscard]] Allotment allot(const Network& network, const std::vector<LayerCurve>& curves, std::int64_t limit);
+[[nodiscard]] Allotment allot(const Network& network, const std::vector<std::string>& dense_reasons,
+                              const std::vector<LayerCurve>& curves, const BudgetPoint& point,
+                              const Configuration& config);
 
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
-/// goes on. Collective; the same result on every rank.
+/// goes on. `parameter_limit`: relaxed, what all layers together may cost. Collective; the same result on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                                 const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
-                                const std::filesystem::path& features_folder, Progress& progress);
+                                std::optional<std::int64_t> parameter_limit,
+                                const std::filesystem::path& inputs_folder, Progress& progress);
 
 } // namespace slr::run

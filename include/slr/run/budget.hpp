@@ -1,0 +1,60 @@
+#pragma once
+/// \file
+/// What the user allows, and what structures cost.
+#include "slr/layer/constrained.hpp"
+#include "slr/run/network.hpp"
+
+#include <array>
+#include <optional>
+
+namespace slr::run {
+
+/// What a budget may limit, in the order of `Cost`.
+enum class Resource { parameters, macs, bytes };
+inline constexpr std::array resources{Resource::parameters, Resource::macs, Resource::bytes};
+/// "parameters", "macs", "bytes": as in the configuration and the report. Local.
+[[nodiscard]] std::string to_text(Resource resource);
+
+/// An amount of every resource.
+using Cost = std::array<std::int64_t, resources.size()>;
+
+/// Costs of a network's layers in their possible forms.
+class LayerCosts {
+public:
+  /// Local; infers the shapes of the network.
+  explicit LayerCosts(const Network& network);
+  /// Of the whole network as it is.
+  [[nodiscard]] const Cost& whole() const { return whole_; }
+  /// Of layer i as it is, and in the cheapest form of a structure: an upper bound, as kept channels that happen to be
+  /// neighbours need no indices. Local.
+  [[nodiscard]] const Cost& dense(std::size_t i) const { return dense_[i]; }
+  [[nodiscard]] Cost of(std::size_t i, Split split) const;
+
+private:
+  const Network& network_;
+  Cost whole_{};
+  std::vector<Cost> dense_;
+  std::vector<std::int64_t> positions_; ///< output positions of each layer in one image
+};
+
+/// An upper limit on one resource of the whole network.
+struct Limit {
+  Resource resource = Resource::parameters;
+  std::int64_t at_most = 0;
+};
+/// What one result must meet: all of `limits`.
+struct BudgetPoint {
+  std::string name; ///< of its folder below the output folder, "parameters-4.9"; empty for the only one
+  std::vector<Limit> limits;
+  [[nodiscard]] std::optional<std::int64_t> limit_of(Resource resource) const;
+};
+
+/// The points of the configuration, at least one (without limits if there is no budget). Lists of several resources
+/// have equal lengths and are taken together. Local.
+/// \throws Error{configuration} if a limit cannot be met: the layers that stay dense, and the others in their smallest
+/// form, already exceed it; names the nearest that can.
+[[nodiscard]] std::vector<BudgetPoint> budget_points(const Network& network,
+                                                     const std::vector<std::string>& dense_reasons,
+                                                     const Configuration& config);
+
+} // namespace slr::run

@@ -1,0 +1,132 @@
+#include "slr/run/budget.hpp"
+
+#include "slr/graph/count.hpp"
+#include "slr/graph/rewrite.hpp"
+#include "slr/run/solver_options.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <numeric>
+
+namespace slr::run {
+namespace {
+
+std::size_t index(Resource resource) {
+  return static_cast<std::size_t>(resource);
+}
+
+const std::vector<Target>& targets_of(const Configuration& config, Resource resource) {
+  switch (resource) {
+  case Resource::macs:
+    return config.budget.macs;
+  case Resource::bytes:
+    return config.budget.bytes;
+  default:
+    return config.budget.parameters;
+  }
+}
+
+std::string short_number(double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%.6g", value);
+  return text.data();
+}
+
+std::string value_text(const Target& target) {
+  return target.at_most ? "at-most-" + short_number(*target.at_most) : short_number(*target.factor);
+}
+
+/// The least that the network can cost of a resource.
+std::int64_t least(const Network& network, const LayerCosts& costs, const std::vector<std::string>& dense_reasons,
+                   const Configuration& config, std::size_t resource) {
+  auto sum = costs.whole()[resource];
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    if (!dense_reasons[i].empty()) continue;
+    const auto fixed = config.budget.layers.find(network.layers[i].name);
+    const Split split = fixed == config.budget.layers.end()
+                            ? Split{0, 1}
+                            : Split{fixed->second.groups.value_or(0), fixed->second.target_rank.value_or(0)};
+    const auto dense = costs.dense(i)[resource];
+    sum -= dense - std::min(dense, costs.of(i, split)[resource]);
+  }
+  return sum;
+}
+
+} // namespace
+
+std::string to_text(Resource resource) {
+  switch (resource) {
+  case Resource::parameters:
+    return "parameters";
+  case Resource::macs:
+    return "macs";
+  case Resource::bytes:
+    return "bytes";
+  }
+  return "parameters";
+}
+
+LayerCosts::LayerCosts(const Network& network) : network_(network) {
+  const auto counts = graph::count(network.model);
+  whole_ = {counts.parameters, counts.macs, counts.bytes};
+  const auto shapes = graph::infer_shapes(network.model);
+  for (const auto& layer : network.layers) {
+    std::int64_t positions = 1;
+    if (const auto shape = shapes.find(layer.linear); shape != shapes.end()) {
+      const auto size = std::accumulate(shape->second.begin(), shape->second.end(), std::int64_t(1), std::multiplies<>());
+      positions = std::max<std::int64_t>(1, size / std::max<std::int64_t>(1, layer.rows));
+    }
+    positions_.push_back(positions);
+    const auto parameters = dense_parameters(network, layer);
+    dense_.push_back({parameters, layer.rows * layer.cols * positions,
+                      parameters * static_cast<std::int64_t>(sizeof(float))});
+  }
+}
+
+Cost LayerCosts::of(std::size_t i, Split split) const {
+  const auto cost = graph::cheapest_form(network_.layers[i], split.rank, split.groups);
+  return {cost.parameters, cost.macs * positions_[i], cost.bytes};
+}
+
+std::optional<std::int64_t> BudgetPoint::limit_of(Resource resource) const {
+  for (const auto& limit : limits)
+    if (limit.resource == resource) return limit.at_most;
+  return std::nullopt;
+}
+
+std::vector<BudgetPoint> budget_points(const Network& network, const std::vector<std::string>& dense_reasons,
+                                       const Configuration& config) {
+  std::size_t count = 1;
+  for (const auto resource : resources) count = std::max(count, targets_of(config, resource).size());
+  const LayerCosts costs(network);
+  std::vector<BudgetPoint> points(count);
+  for (const auto resource : resources) {
+    const auto& targets = targets_of(config, resource);
+    if (targets.empty()) continue;
+    const auto key = "budget." + to_text(resource);
+    if (targets.size() != 1 && targets.size() != count)
+      throw Error(ExitCode::configuration, config.where(key) + ": " + key + " has " + std::to_string(targets.size()) +
+                                               " values, another budget has " + std::to_string(count) +
+                                               "; give both as many, or one of them a single value");
+    const auto whole = costs.whole()[index(resource)];
+    const auto smallest = least(network, costs, dense_reasons, config, index(resource));
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto& target = targets[targets.size() == 1 ? 0 : i];
+      const auto limit = static_cast<std::int64_t>(
+          std::floor(target.at_most ? *target.at_most : static_cast<double>(whole) / *target.factor));
+      if (smallest > limit)
+        throw Error(ExitCode::configuration,
+                    config.where(key) + ": " + key + " allows " + std::to_string(limit) + ", but with every layer in " +
+                        "its smallest form the network has " + std::to_string(smallest) +
+                        "; the largest factor that can be met is " +
+                        short_number(std::floor(1e3 * static_cast<double>(whole) / static_cast<double>(smallest)) / 1e3));
+      points[i].limits.push_back({resource, limit});
+      if (count > 1 && targets.size() > 1)
+        points[i].name += (points[i].name.empty() ? "" : "_") + to_text(resource) + "-" + value_text(target);
+    }
+  }
+  return points;
+}
+
+} // namespace slr::run
