@@ -3,6 +3,7 @@
 #include "slr/run/sweep.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace slr::run {
 
@@ -77,6 +78,29 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
   }
   result.predicted_kl = allocation->harm;
   return result;
+}
+
+Allotment allot_uniformly(const Network& network, const std::vector<std::string>& dense_reasons, std::int64_t limit) {
+  const LayerCosts costs(network);
+  const auto at = [&](double factor, std::int64_t& total) {
+    auto result = no_limit(network);
+    total = costs.whole()[0];
+    for (std::size_t i = 0; i < network.layers.size(); ++i) {
+      if (!dense_reasons[i].empty()) continue;
+      const auto dense = costs.dense(i)[0], least = std::min(dense, costs.of(i, {0, 1})[0]);
+      result.parameters[i] = std::clamp(static_cast<std::int64_t>(static_cast<double>(dense) / factor), least, dense);
+      total += result.parameters[i] - dense;
+    }
+    return result;
+  };
+  std::int64_t total = 0;
+  double low = 1, high = static_cast<double>(costs.whole()[0]); // too many parameters, few enough
+  for (int step = 0; step < 100; ++step) {
+    const double middle = std::sqrt(low * high);
+    (void)at(middle, total);
+    (total > limit ? low : high) = middle;
+  }
+  return at(high, total);
 }
 
 } // namespace slr::run

@@ -158,7 +158,8 @@ CompressOptions parse_compress(Arguments arguments) {
   CommandLine line(compress);
   line.positional(o.config);
   line.overrides(o.overrides);
-  line.flag("plan", o.plan, "print the forecast of time and memory and stop (not available in this version)");
+  line.flag("plan", o.plan, "print structures, cost, time and memory per rank as far as they are known, and stop");
+  line.integer("ranks", 1, unbounded, o.plan_ranks, "with --plan: for so many ranks instead of those it runs on");
   line.flag("resume", o.resume, "continue an unfinished run (also the default); without one, start");
   line.flag("fresh", o.fresh, "remove what this program wrote to the output folder and start anew");
   line.text("reproduce", o.reproduce, "MANIFEST", "repeat the run of a manifest.json and compare the results' hashes");

@@ -49,10 +49,6 @@ void check_whole(const Configuration& config) {
     refuse_at(config, "calibration.images",
               "calibration.images is " + std::to_string(config.calibration.images) +
                   ", but data.calibration.count gives only " + std::to_string(*count));
-  const auto& budget = config.budget;
-  if (config.method.kind == MethodKind::constrained && budget.parameters.empty() && budget.macs.empty() &&
-      budget.bytes.empty() && budget.latency.empty() && budget.layers.empty())
-    refuse_at(config, "method.kind", "method.kind constrained needs a budget, as in budget: {parameters: 4.9}");
 }
 
 void check_required(const Configuration& config, const Tree& tree, Require require) {

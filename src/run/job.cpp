@@ -4,6 +4,7 @@
 #include "slr/graph/onnx_file.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/run/plan_job.hpp"
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
 #include "slr/store/packed_images.hpp"
@@ -83,8 +84,8 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   return features;
 }
 
-/// A result's folder shows the shared shards under the usual name: slr_inspect and scripts find them beside the factors.
-/// The inputs that the result's own layers were fitted on lie there for real.
+/// A result's folder shows the shared shards under the usual name: slr_inspect and scripts find them beside the
+/// factors. The inputs that the result's own layers were fitted on lie there for real.
 void link_features(const OutputFiles& from, const OutputFiles& to) {
   std::filesystem::create_directories(to.features());
   for (const auto& entry : std::filesystem::directory_iterator(from.features())) {
@@ -143,11 +144,13 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   const auto limit = point.limit_of(Resource::parameters);
   Allotment allotment = no_limit(network);
   clock.measure("budget", [&] {
-    if (config.method.kind == MethodKind::constrained)
+    if (config.budget.spread == Spread::uniform)
+      allotment = allot_uniformly(network, shared.dense, *limit);
+    else if (config.method.kind == MethodKind::constrained)
       allotment = allot(network, shared.dense, shared.curves, point, config);
     else if (limit)
-      allotment = find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit,
-                                     progress);
+      allotment =
+          find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit, progress);
   });
   auto result = clock.measure("solve", [&] {
     return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, shared.feed, config, limit,
@@ -183,10 +186,10 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
   auto features =
       clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
   Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {}};
-  if (config.method.kind == MethodKind::constrained)
+  if (config.method.kind == MethodKind::constrained && config.budget.spread == Spread::network)
     clock.measure("curves", [&] {
-      shared.curves = open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files,
-                                  progress);
+      shared.curves =
+          open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files, progress);
     });
   bool is_missed = false;
   std::vector<nlohmann::ordered_json> reports;
@@ -293,12 +296,20 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
 } // namespace
 
 ExitCode run_compress(const Communicator& comm, const CompressOptions& options) {
-  if (options.plan)
-    throw Error(ExitCode::usage, "--plan is not available in this version; leave it out to run the job");
   if (!options.reproduce.empty()) return reproduce(comm, options);
   const auto config = load_configuration(comm, options.config, options.overrides, required_by_compress);
   if (options.print_config) {
     print(comm, resolved_yaml(config));
+    return ExitCode::done;
+  }
+  if (options.plan) {
+    check_supported(config);
+    const auto network = load_network(comm, config.model.absolute);
+    const auto dense = dense_reasons(network, config);
+    const auto points = budget_points(network, dense, config);
+    std::string text;
+    on_root(comm, [&] { text = plan_text(network, dense, points, config, options.plan_ranks.value_or(comm.size())); });
+    print(comm, text);
     return ExitCode::done;
   }
   return compress_or_show(comm, config, options.fresh);

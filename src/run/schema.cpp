@@ -150,6 +150,9 @@ void add_budget(std::vector<Field>& t) {
   t.push_back(field("budget.bytes", Targets{}, SLR_AT(budget.bytes), "bytes of the weights as stored"));
   t.push_back(field("budget.latency", Targets{}, SLR_AT(budget.latency), "seconds per image"));
   t.push_back(field("budget.layers", FixedLayers{}, SLR_AT(budget.layers), "layers whose structure is fixed"));
+  t.push_back(field("budget.spread", Choice<Spread>{{{"network", Spread::network}, {"uniform", Spread::uniform}}},
+                    SLR_AT(budget.spread),
+                    "constrained: by what the network's output loses, or every layer by the same factor"));
   t.push_back(field("budget.minimum_rank", Integer{1}, SLR_AT(budget.minimum_rank),
                     "constrained: least rank of a layer that gets a low-rank part"));
   t.push_back(field("budget.multiple", Integer{1}, SLR_AT(budget.multiple),

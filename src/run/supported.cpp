@@ -25,6 +25,13 @@ constexpr std::array missing{
             "use method.kind: constrained"},
     Missing{"budget.layers", [](const Configuration& c) { return is_relaxed(c) && !c.budget.layers.empty(); },
             "use method.kind: constrained"},
+    Missing{"budget.spread",
+            [](const Configuration& c) {
+              return c.budget.spread == Spread::uniform &&
+                     (is_relaxed(c) || c.budget.parameters.empty() || !c.budget.macs.empty() ||
+                      !c.budget.bytes.empty() || !c.budget.layers.empty());
+            },
+            "use network, or method.kind: constrained with budget.parameters alone"},
     Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
             "use channel"},
     Missing{"budget.latency", [](const Configuration& c) { return !c.budget.latency.empty(); },

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same small job on several numbers of ranks: the same discrete choices, the same errors, the same files.
 
-    tests/jobs/same_choices.py BIN_DIR WORK_DIR [RANKS...]
+    tests/jobs/same_choices.py BIN_DIR WORK_DIR KIND [RANKS...]      KIND: constrained or relaxed
 
 Runs configs/fashion_mnist.yaml with few images and an iteration limit that ends every solve early, from a folder of its
 own, then compares report.json, compressed.onnx and factors.h5 over the numbers of ranks; repeats one run with
@@ -33,12 +33,12 @@ def digest(file):
 
 
 def main():
-    binaries, work = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-    all_ranks = [int(n) for n in sys.argv[3:]] or [1, 2, 3, 4, 6]
+    binaries, work, kind = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve(), sys.argv[3]
+    all_ranks = [int(n) for n in sys.argv[4:]] or [1, 2, 3, 4, 6]
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     settings = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
-                "data.calibration.count=160", "budget.parameters=4.9"]
+                "data.calibration.count=160", "budget.parameters=4.9", f"method.kind={kind}"]
     overrides = [word for setting in settings for word in ("--set", setting)]
     failures, first = [], None
     for ranks in all_ranks:
@@ -46,7 +46,7 @@ def main():
         run(ranks, binaries / "slr_compress", ROOT / "configs/fashion_mnist.yaml", *overrides, "--set", f"output={output}")
         report = json.loads((output / "report.json").read_text())
         now = {"report": report, "hashes": {name: digest(output / name) for name in ("compressed.onnx", "factors.h5")}}
-        if report["model"]["parameters_after"] > report["model"]["parameter_limit"]:
+        if report["model"]["parameters_after"] > report["model"]["limits"]["parameters"]:
             failures.append(f"{ranks} ranks: the budget is exceeded")
         if first is None:
             first = now

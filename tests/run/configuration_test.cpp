@@ -210,8 +210,6 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"batch: {a: b}", "line 1: batch is a mapping, expected a list of mappings with any of the other keys"},
         BadValue{"batch: [{batch: []}]",
                  "line 1: batch[0] is a mapping, expected a mapping with any of the other keys"},
-        BadValue{"method: {kind: constrained}",
-                 "line 1: method.kind constrained needs a budget, as in budget: {parameters: 4.9}"},
         BadValue{"- a\n- b", "line 1: this is a list, expected a mapping of keys"}));
 
 TEST(Configuration, NullMeansTheDefault) {

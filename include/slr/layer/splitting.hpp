@@ -35,7 +35,7 @@ struct OutputSums {
 /// The constraint M = W X + b with its scaled dual variable U, for the samples of this rank.
 ///
 /// Of   min 1/2 ||Y - r(M)||_F^2 + g(W)   subject to   M = W X + b,   the extended ADMM repeats
-///   W, b  <-  argmin g(W) + rho/2 ||W X + b - (M - U)||_F^2        (somebody else's: see RelaxedSolver, refit)
+///   W, b  <-  argmin g(W) + rho/2 ||W X + b - (M - U)||_F^2        (somebody else's: see RelaxedSolver)
 ///   Z     <-  W X + b
 ///   M     <-  prox of the loss at Z + U, element by element        (slr/prox/activation.hpp)
 ///   U     <-  U + Z - M

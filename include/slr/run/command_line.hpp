@@ -19,7 +19,8 @@ struct CommonOptions {
 
 struct CompressOptions : CommonOptions {
   std::string config;
-  std::vector<std::string> overrides; ///< key=value
+  std::vector<std::string> overrides;     ///< key=value
+  std::optional<std::int64_t> plan_ranks; ///< with `plan`
   bool plan = false, resume = false, fresh = false, print_config = false;
   std::string reproduce; ///< a manifest, instead of `config`
 };

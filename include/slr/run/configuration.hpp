@@ -21,6 +21,7 @@ enum class ShardsPer { rank, node };
 enum class MethodKind { constrained, relaxed };
 enum class Grouping { channel, column, filter };
 enum class SvdKind { automatic, pdgesvd, gram, subspace };
+enum class Spread { network, uniform };
 enum class Schedule { sequential, parallel, pipelined };
 enum class OnFailure { stop, keep_dense };
 
@@ -95,6 +96,7 @@ struct Budget {
   std::vector<Target> parameters, macs, bytes, latency; ///< one result per element
   std::map<std::string, FixedLayer> layers;             ///< by layer name
   std::vector<std::string> keep;                        ///< globs of layer names
+  Spread spread = Spread::network;                      ///< by what the output loses, or every layer by one factor
   std::int64_t minimum_rank = 1;                        ///< of a layer that has a low-rank part
   std::int64_t multiple = 1;                            ///< ranks and numbers of kept groups are multiples of it
 };

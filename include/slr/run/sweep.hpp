@@ -74,13 +74,18 @@ struct Allotment {
                               const std::vector<LayerCurve>& curves, const BudgetPoint& point,
                               const Configuration& config);
 
+/// Constrained: every layer that may shrink gets the same factor, so that the network has at most `limit` parameters;
+/// how a layer splits its share between rank and groups is decided when it is solved. Local.
+[[nodiscard]] Allotment allot_uniformly(const Network& network, const std::vector<std::string>& dense_reasons,
+                                        std::int64_t limit);
+
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
 /// goes on. `parameter_limit`: relaxed, what all layers together may cost. Collective; the same result on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                                 const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
-                                std::optional<std::int64_t> parameter_limit,
-                                const std::filesystem::path& inputs_folder, Progress& progress);
+                                std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
+                                Progress& progress);
 
 } // namespace slr::run

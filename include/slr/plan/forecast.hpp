@@ -1,0 +1,33 @@
+#pragma once
+/// \file
+/// What a layer's solution will take, counted from its sizes. For forecasts only: no result ever depends on them.
+#include <cstdint>
+
+namespace slr {
+
+/// One layer as it will be solved.
+struct LayerWork {
+  std::int64_t rows = 0, cols = 0; ///< n, k
+  std::int64_t samples = 0;        ///< N over all ranks, those for choices and reports included
+  std::int64_t rank = 0;           ///< r
+  std::int64_t kept_columns = 0;   ///< |S|
+  std::int64_t iterations = 0;     ///< of the final solve, trials included
+  std::int64_t factorizations = 0; ///< of the second moments: one per strength of the pull that is tried
+};
+
+/// Operations by the kind of arithmetic that does them.
+struct Flops {
+  double single_precision = 0; ///< products with the samples
+  double double_precision = 0; ///< second moments, factorisations, triangular solves
+};
+
+/// Of the second moments (2 N k^2), their factors (k^3 / 3 each), the first target (2 N n k), and per iteration the
+/// samples' products 4 N (q (n + k) + n |S|) and triangular solves 4 q k^2, q = r and a few guards. Local.
+[[nodiscard]] Flops count_flops(const LayerWork& work);
+
+/// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,
+/// M, U and the original values in single precision; its share of two k x k matrices; a k x k factor (`is_on_one_rank`:
+/// the root's); three n x k matrices in double that every rank holds. Local.
+[[nodiscard]] double count_bytes(const LayerWork& work, std::int64_t ranks);
+
+} // namespace slr
