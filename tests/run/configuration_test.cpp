@@ -298,8 +298,8 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
             "vgg.yaml, line 2: this value of method.grouping is not available in this version; use channel");
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
-       {"{method: {kind: constrained}, budget: {parameters: 2}}", "budget: {macs: 2}", "budget: {bytes: 2}",
-        "budget: {latency: 2}", "budget: {parameters: [2, 3]}", "refine: {epochs: 1}", "pipeline: {groups: 2}",
+       {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
+        "budget: {latency: 2}", "budget: {macs: 2, spread: uniform}", "refine: {epochs: 1}", "pipeline: {groups: 2}",
         "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }
