@@ -1,0 +1,126 @@
+// What structures cost against what the rewritten network counts, and what curves predict between their points.
+#include "slr/run/budget.hpp"
+
+#include "slr/graph/count.hpp"
+#include "slr/graph/onnx_file.hpp"
+#include "slr/graph/rewrite.hpp"
+#include "slr/run/curves.hpp"
+
+#include <gmock/gmock.h>
+
+namespace slr::run {
+namespace {
+
+Network example() {
+  Network network;
+  network.model = graph::fold(graph::read_model(SLR_EXAMPLE));
+  network.layers = graph::find_layers(network.model);
+  return network;
+}
+
+graph::CompressedLayer zeros(const graph::Layer& layer, Split split) {
+  graph::CompressedLayer c;
+  const auto channels = layer.cols / layer.window_area(), kept = split.groups * layer.window_area();
+  for (std::int64_t g = 0; g < split.groups; ++g) // neither the first nor the last ones
+    c.kept_groups.push_back(1 + g * (channels - 2) / std::max<std::int64_t>(1, split.groups));
+  c.rank = split.rank;
+  c.U.resize(static_cast<std::size_t>(layer.rows * split.rank));
+  c.V.resize(static_cast<std::size_t>(split.rank * (layer.cols - kept)));
+  c.B.resize(static_cast<std::size_t>(layer.rows * kept));
+  c.bias.resize(static_cast<std::size_t>(layer.rows));
+  return c;
+}
+
+TEST(LayerCosts, AreWhatTheRewrittenNetworkCounts) {
+  const auto network = example();
+  const LayerCosts costs(network);
+  for (std::size_t i = 0; i < network.layers.size(); ++i)
+    for (const Split split : {Split{0, 1}, Split{0, 4}, Split{3, 0}, Split{3, 2}, Split{5, 5}}) {
+      const auto& layer = network.layers[i];
+      if (split.groups > layer.cols / layer.window_area() - 2) continue;
+      auto model = network.model;
+      (void)graph::replace_layer(model, layer, zeros(layer, split));
+      const auto counts = graph::count(model);
+      const auto expected = [&](std::size_t r) { return costs.whole()[r] - costs.dense(i)[r] + costs.of(i, split)[r]; };
+      const auto what = layer.name + " groups " + std::to_string(split.groups) + " rank " + std::to_string(split.rank);
+      EXPECT_EQ(counts.parameters, expected(0)) << what;
+      EXPECT_EQ(counts.macs, expected(1)) << what;
+      // Before operator set 13 the sizes of a Split are an attribute; a form may share constants that are there.
+      EXPECT_LE(counts.bytes, expected(2)) << what;
+      EXPECT_GE(counts.bytes, expected(2) - 16) << what;
+    }
+}
+
+TEST(BudgetPoints, TakeListsTogether) {
+  const auto network = example();
+  const std::vector<std::string> all(network.layers.size());
+  Configuration config;
+  config.budget.parameters = {{2.0, {}}, {4.9, {}}};
+  config.budget.macs = {{3.0, {}}};
+  const auto points = budget_points(network, all, config);
+  ASSERT_EQ(points.size(), std::size_t(2));
+  EXPECT_EQ(points[0].name, "parameters-2");
+  EXPECT_EQ(points[1].name, "parameters-4.9");
+  EXPECT_EQ(points[1].limit_of(Resource::parameters), graph::count(network.model).parameters * 10 / 49);
+  EXPECT_EQ(points[1].limit_of(Resource::macs), points[0].limit_of(Resource::macs));
+  config.budget.macs = {{3.0, {}}, {4.0, {}}, {5.0, {}}};
+  EXPECT_THROW((void)budget_points(network, all, config), Error);
+}
+
+TEST(BudgetPoints, RefuseWhatCannotBeMet) {
+  const auto network = example();
+  Configuration config;
+  config.budget.parameters = {{1e5, {}}};
+  try {
+    (void)budget_points(network, std::vector<std::string>(network.layers.size()), config);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::configuration);
+    EXPECT_THAT(error.what(), testing::HasSubstr("the largest factor that can be met is"));
+  }
+}
+
+LayerCurve made_up() {
+  // error = 0.5^rank / (1 + groups), KL = 3 error^2
+  LayerCurve curve;
+  curve.pull = 0.01;
+  for (const std::int64_t groups : {0, 4}) {
+    CurveRow row;
+    for (const std::int64_t rank : {16, 8, 4, 2, 1}) {
+      const double error = std::pow(0.5, rank) / static_cast<double>(1 + groups);
+      row.push_back({{groups, rank}, error, std::nullopt});
+      if (rank == 8 || rank == 2) row.back().kl = 3 * error * error;
+    }
+    curve.rows.push_back(row);
+  }
+  return curve;
+}
+
+TEST(Predict, FillsInRanksAndGroups) {
+  const auto points = predict(made_up());
+  // 16 ranks in two rows, and three numbers of groups between them.
+  EXPECT_EQ(points.size(), std::size_t(16 * 5));
+  for (const auto& p : points) {
+    if (p.split.groups != 0 && p.split.groups != 4) continue;
+    const double error = std::pow(0.5, p.split.rank) / static_cast<double>(1 + p.split.groups);
+    EXPECT_NEAR(p.error, error, 1e-9 * error) << p.split.groups << " " << p.split.rank; // log-linear: exact here
+    EXPECT_NEAR(p.kl, 3 * error * error, 1e-9 * error * error);
+  }
+  for (const auto& p : points)
+    if (p.split == Split{2, 5}) {
+      EXPECT_NEAR(p.error, std::pow(0.5, 5) / std::sqrt(5.0), 1e-9);
+    }
+}
+
+TEST(Curves, SurviveTheirFile) {
+  const std::vector<LayerCurve> curves{made_up(), {}};
+  const auto again = curves_from_text(curves_text(curves));
+  ASSERT_EQ(again.size(), curves.size());
+  EXPECT_EQ(curves_text(again), curves_text(curves));
+  EXPECT_EQ(again[0].rows[1][3].error_selection, curves[0].rows[1][3].error_selection);
+  EXPECT_THROW((void)curves_from_text("{}"), Error);
+  EXPECT_THROW((void)curves_from_text("[1"), Error);
+}
+
+} // namespace
+} // namespace slr::run
