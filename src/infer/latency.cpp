@@ -31,16 +31,10 @@ Array single_image(const graph::Value& input) {
   return pseudo_random(dims);
 }
 
-} // namespace
-
-Latency measure_latency(const graph::Model& model, const LatencyOptions& options) {
+Latency time_runs(const graph::Model& model, const std::map<std::string, Array>& images,
+                  const std::vector<std::string>& fetches, const LatencyOptions& options) {
   require(options.repeats >= 1, "a latency needs at least one run");
-  std::map<std::string, Array> images;
-  for (const graph::Value& input : model.inputs) images.emplace(input.name, single_image(input));
   const std::map<std::string, ArrayView> feeds(images.begin(), images.end());
-  std::vector<std::string> fetches;
-  for (const graph::Value& output : model.outputs) fetches.push_back(output.name);
-
   Executor executor(model, {.block = 1, .threads = options.threads});
   for (int i = 0; i < options.warm_up; ++i) (void)executor.run(feeds, fetches);
   std::vector<double> seconds;
@@ -53,6 +47,21 @@ Latency measure_latency(const graph::Model& model, const LatencyOptions& options
   const std::size_t half = seconds.size() / 2;
   const double median = seconds.size() % 2 == 1 ? seconds[half] : (seconds[half - 1] + seconds[half]) / 2;
   return {median, seconds.front(), seconds.back(), options.repeats, options.threads};
+}
+
+} // namespace
+
+Latency measure_latency(const graph::Model& model, const LatencyOptions& options) {
+  std::map<std::string, Array> images;
+  for (const graph::Value& input : model.inputs) images.emplace(input.name, single_image(input));
+  std::vector<std::string> fetches;
+  for (const graph::Value& output : model.outputs) fetches.push_back(output.name);
+  return time_runs(model, images, fetches, options);
+}
+
+Latency measure_latency(const graph::Model& model, const std::string& feed, const Dims& dims, const std::string& fetch,
+                        const LatencyOptions& options) {
+  return time_runs(model, {{feed, pseudo_random(dims)}}, {fetch}, options);
 }
 
 } // namespace slr::infer

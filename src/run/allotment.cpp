@@ -26,16 +26,22 @@ bool is_allowed(Split split, const Budget& budget) {
 
 } // namespace
 
-Allotment allot(const Network& network, const std::vector<std::string>& dense_reasons,
-                const std::vector<LayerCurve>& curves, const BudgetPoint& point, const Configuration& config) {
+Allotment allot(const Network& network, const std::vector<std::string>& dense_reasons, const Curves& measured,
+                const BudgetPoint& point, const Configuration& config) {
   auto result = no_limit(network);
   const LayerCosts costs(network);
+  const auto& curves = measured.layers;
+  const auto nanoseconds = [](double seconds) { return static_cast<std::int64_t>(1e9 * seconds); };
   // Resources without a limit do not steer.
   std::vector<std::size_t> limited;
   std::vector<std::int64_t> left; // for the layers, all that is fixed taken off
   for (const auto& limit : point.limits) {
     limited.push_back(static_cast<std::size_t>(limit.resource));
-    left.push_back(limit.at_most - costs.whole()[limited.back()]);
+    if (limit.resource == Resource::latency)
+      left.push_back(limit.factor > 0 ? nanoseconds(measured.network_latency * (1 / limit.factor - 1))
+                                      : limit.at_most - nanoseconds(measured.network_latency));
+    else
+      left.push_back(limit.at_most - costs.whole()[limited.back()]);
   }
   const auto steering = [&](const Cost& cost) {
     std::vector<std::int64_t> parts;
@@ -45,7 +51,9 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
   std::vector<ChoiceCurve> choices(network.layers.size());
   std::vector<std::vector<std::optional<Split>>> splits(network.layers.size()); // none: dense
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const auto dense = steering(costs.dense(i));
+    auto dense_cost = costs.dense(i);
+    dense_cost[3] = nanoseconds(curves[i].dense_latency);
+    const auto dense = steering(dense_cost);
     for (std::size_t j = 0; j < left.size(); ++j) left[j] += dense[j];
     const auto offer = [&](std::optional<Split> split, std::vector<std::int64_t> cost, double harm) {
       choices[i].push_back({std::move(cost), harm});
@@ -59,8 +67,10 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
     }
     offer(std::nullopt, dense, 0);
     for (const auto& predicted : predict(curves[i])) {
-      const auto cost = costs.of(i, predicted.split);
-      if (cost[0] >= costs.dense(i)[0] || cost[1] >= costs.dense(i)[1]) continue; // never larger nor slower than dense
+      auto cost = costs.of(i, predicted.split);
+      cost[3] = nanoseconds(predicted.latency);
+      if (cost[0] >= dense_cost[0] || cost[1] >= dense_cost[1]) continue; // never larger nor slower than dense
+      if (dense_cost[3] > 0 && cost[3] >= dense_cost[3]) continue;
       if (is_allowed(predicted.split, config.budget)) offer(predicted.split, steering(cost), predicted.kl);
     }
   }

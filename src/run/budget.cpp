@@ -22,6 +22,8 @@ const std::vector<Target>& targets_of(const Configuration& config, Resource reso
     return config.budget.macs;
   case Resource::bytes:
     return config.budget.bytes;
+  case Resource::latency:
+    return config.budget.latency;
   default:
     return config.budget.parameters;
   }
@@ -63,30 +65,33 @@ std::string to_text(Resource resource) {
     return "macs";
   case Resource::bytes:
     return "bytes";
+  case Resource::latency:
+    return "latency";
   }
   return "parameters";
 }
 
 LayerCosts::LayerCosts(const Network& network) : network_(network) {
   const auto counts = graph::count(network.model);
-  whole_ = {counts.parameters, counts.macs, counts.bytes};
+  whole_ = {counts.parameters, counts.macs, counts.bytes, 0};
   const auto shapes = graph::infer_shapes(network.model);
   for (const auto& layer : network.layers) {
     std::int64_t positions = 1;
     if (const auto shape = shapes.find(layer.linear); shape != shapes.end()) {
-      const auto size = std::accumulate(shape->second.begin(), shape->second.end(), std::int64_t(1), std::multiplies<>());
+      const auto size =
+          std::accumulate(shape->second.begin(), shape->second.end(), std::int64_t(1), std::multiplies<>());
       positions = std::max<std::int64_t>(1, size / std::max<std::int64_t>(1, layer.rows));
     }
     positions_.push_back(positions);
     const auto parameters = dense_parameters(network, layer);
-    dense_.push_back({parameters, layer.rows * layer.cols * positions,
-                      parameters * static_cast<std::int64_t>(sizeof(float))});
+    dense_.push_back(
+        {parameters, layer.rows * layer.cols * positions, parameters * static_cast<std::int64_t>(sizeof(float)), 0});
   }
 }
 
 Cost LayerCosts::of(std::size_t i, Split split) const {
   const auto cost = graph::cheapest_form(network_.layers[i], split.rank, split.groups);
-  return {cost.parameters, cost.macs * positions_[i], cost.bytes};
+  return {cost.parameters, cost.macs * positions_[i], cost.bytes, 0};
 }
 
 std::optional<std::int64_t> BudgetPoint::limit_of(Resource resource) const {
@@ -109,6 +114,16 @@ std::vector<BudgetPoint> budget_points(const Network& network, const std::vector
       throw Error(ExitCode::configuration, config.where(key) + ": " + key + " has " + std::to_string(targets.size()) +
                                                " values, another budget has " + std::to_string(count) +
                                                "; give both as many, or one of them a single value");
+    if (resource == Resource::latency) { // whether it can be met is known once it is measured
+      for (std::size_t i = 0; i < count; ++i) {
+        const auto& target = targets[targets.size() == 1 ? 0 : i];
+        points[i].limits.push_back(
+            {resource, static_cast<std::int64_t>(1e9 * target.at_most.value_or(0)), target.factor.value_or(0)});
+        if (count > 1 && targets.size() > 1)
+          points[i].name += (points[i].name.empty() ? "" : "_") + to_text(resource) + "-" + value_text(target);
+      }
+      continue;
+    }
     const auto whole = costs.whole()[index(resource)];
     const auto smallest = least(network, costs, dense_reasons, config, index(resource));
     for (std::size_t i = 0; i < count; ++i) {
@@ -116,12 +131,13 @@ std::vector<BudgetPoint> budget_points(const Network& network, const std::vector
       const auto limit = static_cast<std::int64_t>(
           std::floor(target.at_most ? *target.at_most : static_cast<double>(whole) / *target.factor));
       if (smallest > limit)
-        throw Error(ExitCode::configuration,
-                    config.where(key) + ": " + key + " allows " + std::to_string(limit) + ", but with every layer in " +
-                        "its smallest form the network has " + std::to_string(smallest) +
-                        "; the largest factor that can be met is " +
-                        short_number(std::floor(1e3 * static_cast<double>(whole) / static_cast<double>(smallest)) / 1e3));
-      points[i].limits.push_back({resource, limit});
+        throw Error(
+            ExitCode::configuration,
+            config.where(key) + ": " + key + " allows " + std::to_string(limit) + ", but with every layer in " +
+                "its smallest form the network has " + std::to_string(smallest) +
+                "; the largest factor that can be met is " +
+                short_number(std::floor(1e3 * static_cast<double>(whole) / static_cast<double>(smallest)) / 1e3));
+      points[i].limits.push_back({resource, limit, target.factor.value_or(0)});
       if (count > 1 && targets.size() > 1)
         points[i].name += (points[i].name.empty() ? "" : "_") + to_text(resource) + "-" + value_text(target);
     }

@@ -1,9 +1,12 @@
 #include "slr/run/curves.hpp"
 
+#include "slr/graph/count.hpp"
 #include "slr/graph/rewrite.hpp"
+#include "slr/infer/latency.hpp"
 #include "slr/infer/metrics.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/mpi/exact_sum.hpp"
+#include "slr/run/budget.hpp"
 #include "slr/run/compressed_layer.hpp"
 
 #include <algorithm>
@@ -16,7 +19,7 @@ constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // 
 constexpr double largest_cost = 0.6; // of the dense layer: what costs more is written dense anyway
 constexpr double rank_step = 0.5;    // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 2;
-constexpr double samples_per_column = 6;       // are enough to compare structures
+constexpr double samples_per_column = 6; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 4;
 constexpr std::int64_t groups_between_rows = 3; // interpolated
 constexpr double smallest_kl = 1e-12;
@@ -105,11 +108,50 @@ private:
   std::optional<infer::Executor> executor_;
 };
 
+/// Times the network and its layers on rank 0, or nothing if nobody asks.
+class Stopwatch {
+public:
+  Stopwatch(const Communicator& comm, const Network& network, bool is_wanted)
+      : comm_(comm), network_(network), is_wanted_(is_wanted) {
+    if (is_wanted) shapes_ = graph::infer_shapes(network.model);
+  }
+  [[nodiscard]] double network() const {
+    return timed([&] { return infer::measure_latency(network_.model).median_seconds; });
+  }
+  /// Of the layer with its replacement, or as it is.
+  [[nodiscard]] double layer(const graph::Layer& layer, const graph::CompressedLayer* replacement) const {
+    return timed([&] {
+      auto model = network_.model;
+      if (replacement) (void)graph::replace_layer(model, layer, *replacement);
+      const auto shape = shapes_.find(layer.input);
+      if (shape == shapes_.end())
+        throw Error(ExitCode::bad_data, "layer " + layer.name +
+                                            ": the dimensions of its input are unknown, so it "
+                                            "cannot be timed; use another budget than latency");
+      return infer::measure_latency(model, layer.input, shape->second, layer.output).median_seconds;
+    });
+  }
+
+private:
+  template <class Measure>
+  [[nodiscard]] double timed(Measure&& measure) const {
+    double seconds = 0;
+    if (!is_wanted_) return seconds;
+    on_root(comm_, [&] { seconds = measure(); });
+    return comm_.broadcast_value(seconds);
+  }
+
+  const Communicator& comm_;
+  const Network& network_;
+  bool is_wanted_;
+  std::map<std::string, graph::Dims> shapes_;
+};
+
 } // namespace
 
-std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
-                                       const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                                       const ImageFeed& feed, const Configuration& config, Progress& progress) {
+Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+                      const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
+                      const ImageFeed& feed, const Configuration& config, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto count = static_cast<std::int64_t>(network.layers.size());
   auto probe = collectively(comm, [&] { return Probe(comm, network, feed, config.calibration.images); });
@@ -120,7 +162,11 @@ std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row
   for (const auto& layer : network.layers)
     weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
   progress.stage("curves", count, weights);
-  std::vector<LayerCurve> curves(network.layers.size());
+  Curves result;
+  auto& curves = result.layers;
+  curves.resize(network.layers.size());
+  Stopwatch stopwatch(comm, network, needs_latency(config));
+  result.network_latency = stopwatch.network();
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto& layer = network.layers[i];
     progress.layer(static_cast<std::int64_t>(i), count, layer.name);
@@ -132,23 +178,25 @@ std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row
     const auto statistics = measure_statistics(comm, row_grid, problem);
     const auto path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     curves[i].pull = path.pull;
+    curves[i].dense_latency = stopwatch.layer(layer, nullptr);
     collectively(comm, [&] { probe.advance(layer); });
     std::size_t at = 0;
     for (const auto& row : rows) {
       CurveRow points;
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
         const auto& point = path.points[at];
-        points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt});
+        points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
         // Measured at a quarter and at three quarters of the row, where budgets usually fall.
         const auto quarter = row.ranks.size() / 4;
-        if (r == quarter || r == row.ranks.size() - 1 - quarter)
-          points.back().kl =
-              probe.kl_with(layer, compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area()));
+        if (r != quarter && r != row.ranks.size() - 1 - quarter) continue;
+        const auto compressed = compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area());
+        points.back().kl = probe.kl_with(layer, compressed);
+        if (needs_latency(config)) points.back().latency = stopwatch.layer(layer, &compressed);
       }
       curves[i].rows.push_back(std::move(points));
     }
   }
-  return curves;
+  return result;
 }
 
 namespace {
@@ -168,8 +216,19 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row) {
     if (std::abs(x1 - x0) > 0.1) b = std::clamp((y1 - y0) / (x1 - x0), 0.5, 2.0);
     a = (y0 + y1) / 2 - b * (x0 + x1) / 2;
   }
+  // A row's latency is a line in the rank through its measured points.
+  std::vector<std::pair<double, double>> timed;
+  for (const auto& point : row)
+    if (point.latency) timed.emplace_back(static_cast<double>(point.split.rank), *point.latency);
+  const auto latency_at = [&](std::int64_t rank) {
+    if (timed.empty()) return 0.0;
+    const auto [r0, t0] = timed.front();
+    const auto [r1, t1] = timed.back();
+    const double slope = r0 > r1 ? std::max(0.0, (t0 - t1) / (r0 - r1)) : 0.0; // ranks descend
+    return std::max(t1 + slope * (static_cast<double>(rank) - r1), 0.5 * t1);
+  };
   const auto at = [&](Split split, double log_error) {
-    return PredictedPoint{split, std::exp(log_error), std::exp(a + b * log_error)};
+    return PredictedPoint{split, std::exp(log_error), std::exp(a + b * log_error), latency_at(split.rank)};
   };
   std::vector<PredictedPoint> result;
   for (std::size_t i = 0; i < row.size(); ++i) {
@@ -200,9 +259,11 @@ std::vector<PredictedPoint> predict(const LayerCurve& curve) {
       for (std::int64_t i = 1; i <= between; ++i) {
         const double t = static_cast<double>(i) / static_cast<double>(between + 1);
         const auto mean = [&](double x, double y) { return std::exp(std::lerp(std::log(x), std::log(y), t)); };
-        const auto groups = a.split.groups + static_cast<std::int64_t>(std::llround(
-                                                 t * static_cast<double>(b.split.groups - a.split.groups)));
-        result.push_back({{groups, a.split.rank}, mean(a.error, b.error), mean(a.kl, b.kl)});
+        const auto groups =
+            a.split.groups +
+            static_cast<std::int64_t>(std::llround(t * static_cast<double>(b.split.groups - a.split.groups)));
+        result.push_back(
+            {{groups, a.split.rank}, mean(a.error, b.error), mean(a.kl, b.kl), std::lerp(a.latency, b.latency, t)});
       }
     }
     result.insert(result.end(), now.begin(), now.end());

@@ -4,9 +4,9 @@
 
 namespace slr::run {
 
-std::string curves_text(const std::vector<LayerCurve>& curves) {
+std::string curves_text(const Curves& curves) {
   auto json = nlohmann::ordered_json::array();
-  for (const auto& curve : curves) {
+  for (const auto& curve : curves.layers) {
     auto rows = nlohmann::ordered_json::array();
     for (const auto& row : curve.rows) {
       auto points = nlohmann::ordered_json::array();
@@ -14,23 +14,28 @@ std::string curves_text(const std::vector<LayerCurve>& curves) {
         nlohmann::ordered_json one{
             {"groups", point.split.groups}, {"rank", point.split.rank}, {"error_selection", point.error_selection}};
         if (point.kl) one["kl"] = *point.kl;
+        if (point.latency) one["latency"] = *point.latency;
         points.push_back(std::move(one));
       }
       rows.push_back(std::move(points));
     }
-    json.push_back({{"pull", curve.pull}, {"rows", std::move(rows)}});
+    json.push_back({{"pull", curve.pull}, {"dense_latency", curve.dense_latency}, {"rows", std::move(rows)}});
   }
-  return nlohmann::ordered_json{{"schema", 1}, {"layers", std::move(json)}}.dump(1) + "\n";
+  return nlohmann::ordered_json{{"schema", 1}, {"network_latency", curves.network_latency}, {"layers", std::move(json)}}
+             .dump(1) +
+         "\n";
 }
 
-std::vector<LayerCurve> curves_from_text(const std::string& text) {
+Curves curves_from_text(const std::string& text) {
   try {
     const auto json = nlohmann::json::parse(text);
     require(json.at("schema") == 1, "curves of another version");
-    std::vector<LayerCurve> curves;
+    Curves curves;
+    curves.network_latency = json.at("network_latency").get<double>();
     for (const auto& layer : json.at("layers")) {
-      auto& curve = curves.emplace_back();
+      auto& curve = curves.layers.emplace_back();
       curve.pull = layer.at("pull").get<double>();
+      curve.dense_latency = layer.at("dense_latency").get<double>();
       for (const auto& row : layer.at("rows")) {
         auto& points = curve.rows.emplace_back();
         for (const auto& point : row) {
@@ -38,6 +43,7 @@ std::vector<LayerCurve> curves_from_text(const std::string& text) {
           to.split = {point.at("groups").get<std::int64_t>(), point.at("rank").get<std::int64_t>()};
           to.error_selection = point.at("error_selection").get<double>();
           if (point.contains("kl")) to.kl = point.at("kl").get<double>();
+          if (point.contains("latency")) to.latency = point.at("latency").get<double>();
         }
       }
     }

@@ -2,6 +2,7 @@
 
 #include "slr/base/file.hpp"
 #include "slr/graph/onnx_file.hpp"
+#include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/json_text.hpp"
 #include "slr/run/plan_job.hpp"
@@ -11,6 +12,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <thread>
 
 namespace slr::run {
 namespace {
@@ -110,10 +112,9 @@ Accuracy judge(const Communicator& comm, const Network& original, const Network&
 }
 
 /// The layers' curves: those of an earlier start of this run, else measured now and kept.
-std::vector<LayerCurve> open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
-                                    const std::vector<std::string>& dense, const store::FeatureSet& features,
-                                    const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
-                                    Progress& progress) {
+Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+                   const std::vector<std::string>& dense, const store::FeatureSet& features, const ImageFeed& feed,
+                   const Configuration& config, const OutputFiles& files, Progress& progress) {
   std::string text;
   on_root(comm, [&] {
     if (std::filesystem::exists(files.curves())) text = read_file(files.curves());
@@ -128,13 +129,26 @@ std::vector<LayerCurve> open_curves(const Communicator& comm, const Grid& row_gr
   return curves;
 }
 
+/// Seconds for one image, the original and the compressed network in turns, on one thread and on all cores. Local.
+nlohmann::ordered_json latency_json(const graph::Model& before, const graph::Model& after) {
+  nlohmann::ordered_json json;
+  const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  for (const auto& [name, threads] : {std::pair{"one_thread", 1}, std::pair{"all_cores", cores}}) {
+    const infer::LatencyOptions options{.warm_up = 2, .repeats = 11, .threads = threads};
+    const double first = infer::measure_latency(before, options).median_seconds;
+    const double second = infer::measure_latency(after, options).median_seconds;
+    json[name] = {{"threads", threads}, {"before", first}, {"after", second}};
+  }
+  return json;
+}
+
 /// What the results of a job share.
 struct Prepared {
   std::vector<std::string> dense;
   ImageFeed feed;
   store::FeatureSet features;
   Grid row_grid;
-  std::vector<LayerCurve> curves; ///< constrained only
+  Curves curves; ///< constrained only
 };
 
 /// Solves, writes and judges one result; returns its report.
@@ -168,12 +182,23 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
     const auto compressed = load_network(comm, files.compressed());
     return judge(comm, network, compressed, shared.feed, config, progress, judged_on);
   });
+  nlohmann::ordered_json latency;
+  clock.measure("latency", [&] { on_root(comm, [&] { latency = latency_json(network.model, result.model); }); });
   auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
+  on_root(comm, [&] { report["latency"] = latency; });
   on_root(comm, [&] { write_file_atomically(files.report(), json_text(report)); });
   print(comm, report_table(report));
-  for (const auto& [resource, at_most] : point.limits)
-    is_missed = is_missed || report["model"][to_text(resource) + "_after"].get<std::int64_t>() > at_most;
-  is_missed = is_missed || result.is_failure_tolerated;
+  bool misses = result.is_failure_tolerated;
+  on_root(comm, [&] {
+    for (const auto& [resource, at_most, factor] : point.limits)
+      if (resource == Resource::latency) {
+        const double before = latency["one_thread"]["before"], after = latency["one_thread"]["after"];
+        misses = misses || after > (factor > 0 ? before / factor : 1e-9 * static_cast<double>(at_most));
+      } else {
+        misses = misses || report["model"][to_text(resource) + "_after"].get<std::int64_t>() > at_most;
+      }
+  });
+  is_missed = comm.broadcast_value(misses) || is_missed;
   return report;
 }
 

@@ -33,7 +33,7 @@ double product_rate() {
 }
 
 /// The curves of an earlier start with this configuration, if there are any.
-std::optional<std::vector<LayerCurve>> curves_of(const Network& network, const Configuration& config) {
+std::optional<Curves> curves_of(const Network& network, const Configuration& config) {
   const OutputFiles files{config.output.absolute};
   if (!std::filesystem::exists(files.curves()) || !std::filesystem::exists(files.job())) return std::nullopt;
   const auto job = read_json(files.job());
@@ -41,7 +41,7 @@ std::optional<std::vector<LayerCurve>> curves_of(const Network& network, const C
       job.value("model_sha256", "") != network.sha256)
     return std::nullopt;
   auto curves = curves_from_text(read_file(files.curves()));
-  if (curves.size() != network.layers.size()) return std::nullopt;
+  if (curves.layers.size() != network.layers.size()) return std::nullopt;
   return curves;
 }
 

@@ -173,6 +173,10 @@ std::string report_table(const json& report) {
   std::string text = layer_lines(part(report, "layers"));
   text +=
       quantity(model, "parameters", "parameters") + quantity(model, "MACs", "macs") + quantity(model, "bytes", "bytes");
+  const auto& latency = part(part(report, "latency"), "one_thread");
+  if (const auto before = number(latency, "before"), after = number(latency, "after"); before && after)
+    text += change("latency", fmt::format("{:.3g} ms", 1e3 * *before), fmt::format("{:.3g} ms", 1e3 * *after),
+                   ratio(before, after));
   text += accuracy(values, "top-1", "top1") + accuracy(values, "top-5", "top5");
   text += single("KL", small(number(values, "kl"))) + single("agreement", percent(number(values, "agreement")));
   text += single("images", whole(number(values, "images")));

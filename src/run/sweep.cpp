@@ -81,7 +81,7 @@ void solve_constrained(const Communicator& comm, const PreparedProblem& prepared
   if (pull > 0) options.pulls = {pull / 3, pull, 3 * pull};
   const auto splits =
       split ? std::vector<Split>{*split} : splits_of_budget(problem, rank_within(layer, allowance), options.shares);
-  if (allowance >= outcome.parameters_before || splits.empty()) {
+  if (splits.empty() || (!split && allowance >= outcome.parameters_before)) {
     outcome.dense_reason = "does not pay";
     return;
   }
@@ -127,7 +127,9 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
   budget_left -= graph::count(network.model).parameters;
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto dense = dense_parameters(network, network.layers[i]);
-    if (reasons[i].empty() && limit && allotment.parameters[i] >= dense) reasons[i] = "does not pay";
+    if (reasons[i].empty() && !allotment.splits[i] && allotment.parameters[i] >= dense &&
+        (limit || config.method.kind == MethodKind::constrained))
+      reasons[i] = "does not pay";
     if (!reasons[i].empty()) continue;
     budget_left += dense;
     expected_left += allotment.parameters[i];

@@ -88,7 +88,7 @@ LayerCurve made_up() {
     CurveRow row;
     for (const std::int64_t rank : {16, 8, 4, 2, 1}) {
       const double error = std::pow(0.5, rank) / static_cast<double>(1 + groups);
-      row.push_back({{groups, rank}, error, std::nullopt});
+      row.push_back({{groups, rank}, error, std::nullopt, std::nullopt});
       if (rank == 8 || rank == 2) row.back().kl = 3 * error * error;
     }
     curve.rows.push_back(row);
@@ -113,11 +113,12 @@ TEST(Predict, FillsInRanksAndGroups) {
 }
 
 TEST(Curves, SurviveTheirFile) {
-  const std::vector<LayerCurve> curves{made_up(), {}};
+  const Curves curves{0.25, {made_up(), {}}};
   const auto again = curves_from_text(curves_text(curves));
-  ASSERT_EQ(again.size(), curves.size());
+  ASSERT_EQ(again.layers.size(), curves.layers.size());
+  EXPECT_EQ(again.network_latency, curves.network_latency);
   EXPECT_EQ(curves_text(again), curves_text(curves));
-  EXPECT_EQ(again[0].rows[1][3].error_selection, curves[0].rows[1][3].error_selection);
+  EXPECT_EQ(again.layers[0].rows[1][3].error_selection, curves.layers[0].rows[1][3].error_selection);
   EXPECT_THROW((void)curves_from_text("{}"), Error);
   EXPECT_THROW((void)curves_from_text("[1"), Error);
 }

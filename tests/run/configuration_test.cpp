@@ -299,8 +299,8 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
-        "budget: {latency: 2}", "budget: {macs: 2, spread: uniform}", "refine: {epochs: 1}", "pipeline: {groups: 2}",
-        "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
+        "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}", "refine: {epochs: 1}",
+        "pipeline: {groups: 2}", "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }
 

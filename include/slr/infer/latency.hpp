@@ -1,7 +1,9 @@
 #pragma once
 /// \file
 /// How long one image takes.
-#include "slr/graph/model.hpp"
+#include "slr/infer/array.hpp"
+
+#include <string>
 
 namespace slr::infer {
 
@@ -24,5 +26,10 @@ struct Latency {
 /// \pre options.repeats >= 1
 /// \throws Error{bad_data} if the model cannot be run or an input has a free dimension besides the batch.
 [[nodiscard]] Latency measure_latency(const graph::Model& model, const LatencyOptions& options = {});
+
+/// The same for the part of the model between one value (`feed`, of these dimensions for one image, batch first) and
+/// another (`fetch`). Local.
+[[nodiscard]] Latency measure_latency(const graph::Model& model, const std::string& feed, const Dims& dims,
+                                      const std::string& fetch, const LatencyOptions& options = {});
 
 } // namespace slr::infer

@@ -9,13 +9,13 @@
 
 namespace slr::run {
 
-/// What a budget may limit, in the order of `Cost`.
-enum class Resource { parameters, macs, bytes };
-inline constexpr std::array resources{Resource::parameters, Resource::macs, Resource::bytes};
-/// "parameters", "macs", "bytes": as in the configuration and the report. Local.
+/// What a budget may limit, in the order of `Cost`; latency in nanoseconds for one image on one thread.
+enum class Resource { parameters, macs, bytes, latency };
+inline constexpr std::array resources{Resource::parameters, Resource::macs, Resource::bytes, Resource::latency};
+/// "parameters", "macs", "bytes", "latency": as in the configuration and the report. Local.
 [[nodiscard]] std::string to_text(Resource resource);
 
-/// An amount of every resource.
+/// An amount of every resource; what was not measured is 0.
 using Cost = std::array<std::int64_t, resources.size()>;
 
 /// Costs of a network's layers in their possible forms.
@@ -40,7 +40,8 @@ private:
 /// An upper limit on one resource of the whole network.
 struct Limit {
   Resource resource = Resource::parameters;
-  std::int64_t at_most = 0;
+  std::int64_t at_most = 0; ///< of a latency given as a factor: 0 until the original network's is measured
+  double factor = 0;        ///< as given; 0: absolute
 };
 /// What one result must meet: all of `limits`.
 struct BudgetPoint {
@@ -48,13 +49,16 @@ struct BudgetPoint {
   std::vector<Limit> limits;
   [[nodiscard]] std::optional<std::int64_t> limit_of(Resource resource) const;
 };
+/// Whether the configuration limits the latency, so that it has to be measured. Local.
+[[nodiscard]] inline bool needs_latency(const Configuration& config) {
+  return !config.budget.latency.empty();
+}
 
 /// The points of the configuration, at least one (without limits if there is no budget). Lists of several resources
 /// have equal lengths and are taken together. Local.
 /// \throws Error{configuration} if a limit cannot be met: the layers that stay dense, and the others in their smallest
 /// form, already exceed it; names the nearest that can.
-[[nodiscard]] std::vector<BudgetPoint> budget_points(const Network& network,
-                                                     const std::vector<std::string>& dense_reasons,
-                                                     const Configuration& config);
+[[nodiscard]] std::vector<BudgetPoint>
+budget_points(const Network& network, const std::vector<std::string>& dense_reasons, const Configuration& config);
 
 } // namespace slr::run

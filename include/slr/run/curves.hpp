@@ -12,35 +12,43 @@ namespace slr::run {
 /// One structure of a layer, solved on the original inputs.
 struct CurvePoint {
   Split split;
-  double error_selection = 0; ///< after the activation, on the selection images
-  std::optional<double> kl;   ///< of the network with this layer alone compressed so, on the selection images
+  double error_selection = 0;    ///< after the activation, on the selection images
+  std::optional<double> kl;      ///< of the network with this layer alone compressed so, on the selection images
+  std::optional<double> latency; ///< seconds of this layer for one image on one thread, where the budget needs it
 };
 /// Points of one number of kept groups, ranks descending.
 using CurveRow = std::vector<CurvePoint>;
 
 /// The trade-off of one layer; no rows for a layer that stays dense.
 struct LayerCurve {
-  double pull = 0; ///< towards the original weights, as it was chosen for these points
+  double pull = 0;          ///< towards the original weights, as it was chosen for these points
+  double dense_latency = 0; ///< seconds of the original layer, where the budget needs it
   std::vector<CurveRow> rows;
+};
+
+/// All layers' curves, and what the network as a whole takes.
+struct Curves {
+  double network_latency = 0; ///< seconds of the original network, where the budget needs it
+  std::vector<LayerCurve> layers;
 };
 
 /// Traces every layer's path on the original inputs (trace_path), and measures for some points of each row what the
 /// network's output loses when the layer alone is replaced: mean KL divergence from the original's output on the
-/// selection images. No labels. Collective; the same values for every number of ranks.
-[[nodiscard]] std::vector<LayerCurve> measure_curves(const Communicator& comm, const Grid& row_grid,
-                                                     const Network& network,
-                                                     const std::vector<std::string>& dense_reasons,
-                                                     const store::FeatureSet& features, const ImageFeed& feed,
-                                                     const Configuration& config, Progress& progress);
+/// selection images. No labels. Where the budget limits the latency, rank 0 times these points too. Collective; but for
+/// the times, the same values for every number of ranks.
+[[nodiscard]] Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+                                    const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
+                                    const ImageFeed& feed, const Configuration& config, Progress& progress);
 
 /// The curves as text, and back, bit for bit. Local. \throws Error{bad_data} for a text of another kind.
-[[nodiscard]] std::string curves_text(const std::vector<LayerCurve>& curves);
-[[nodiscard]] std::vector<LayerCurve> curves_from_text(const std::string& text);
+[[nodiscard]] std::string curves_text(const Curves& curves);
+[[nodiscard]] Curves curves_from_text(const std::string& text);
 
 /// One way to write a layer, measured or interpolated.
 struct PredictedPoint {
   Split split;
   double error = 0, kl = 0; ///< of the layer; of the network with it alone compressed
+  double latency = 0;       ///< seconds of the layer, 0 where it was not measured
 };
 /// Every rank of every row between its largest and smallest, and as many between neighbouring rows. Errors are
 /// interpolated (their logarithm against the rank, then against the groups); the KL divergence is a error^b through the

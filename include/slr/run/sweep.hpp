@@ -71,8 +71,7 @@ struct Allotment {
 /// the point. budget.layers, budget.minimum_rank and budget.multiple restrict the choices. Local.
 /// \throws Error{configuration} if the curves reach no such size.
 [[nodiscard]] Allotment allot(const Network& network, const std::vector<std::string>& dense_reasons,
-                              const std::vector<LayerCurve>& curves, const BudgetPoint& point,
-                              const Configuration& config);
+                              const Curves& curves, const BudgetPoint& point, const Configuration& config);
 
 /// Constrained: every layer that may shrink gets the same factor, so that the network has at most `limit` parameters;
 /// how a layer splits its share between rank and groups is decided when it is solved. Local.
