@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace slr {
 
@@ -53,7 +54,14 @@ struct Svd<T>::State {
   [[nodiscard]] LowRank<T> decompose(const DistMatrix<T>& z, Request request);
   [[nodiscard]] LowRank<T> on_one_rank(const DistMatrix<T>& z, const Request& request);
   [[nodiscard]] LowRank<T> on_all_ranks(const DistMatrix<T>& z, const Request& request);
-  [[nodiscard]] LowRank<T> empty(const DistMatrix<T>& z, std::int64_t rank, std::int64_t col_block) const;
+  [[nodiscard]] LowRank<T> without_vt(std::int64_t rank) const;
+  [[nodiscard]] DistMatrix<T> zero_vt(const DistMatrix<T>& z, std::int64_t rank) const {
+    return {row_grid, rank, z.cols(), std::max<std::int64_t>(1, rank), z.distribution().cols.block()};
+  }
+  [[nodiscard]] DistMatrix<T> vt_of(const DistMatrix<T>& z, std::int64_t rank, std::vector<T> local) const {
+    return DistMatrix<T>::from_local(row_grid, rank, z.cols(), std::max<std::int64_t>(1, rank),
+                                     z.distribution().cols.block(), std::move(local));
+  }
 };
 
 namespace {
@@ -89,18 +97,36 @@ bool gram_fits_root(const Communicator& comm, std::int64_t rows) {
 struct Choice {
   Engine engine = Engine::gram;
   bool through_gram = false;
+  bool is_rough = false; ///< the Gram matrix in single precision
   double affordable = 0;
 };
+
+/// Is a Gram matrix formed in single precision good enough to iterate with? By the spectrum seen last: its error must
+/// be far below the threshold. Small problems gain nothing, and short sums do not average their rounding. Local.
+template <class T>
+bool rough_gram_suffices(const Panel<T>& panel, const Request& request, const SvdMemory& memory) {
+  constexpr double margin = 20;
+  constexpr double least_tolerance = 5e-7;
+  constexpr std::int64_t least_cols = 1024;
+  const double flops = double(panel.rows) * double(panel.rows) * double(panel.cols);
+  const double norm_square = std::accumulate(memory.values.begin(), memory.values.end(), 0.0);
+  return request.is_threshold && panel.cols >= least_cols && flops >= request.options.rough_gram_flops &&
+         request.options.subspace_tolerance >= least_tolerance && detail::suits_floats(norm_square) &&
+         request.tau * request.tau >= margin * detail::rough_gram_error(panel.cols) * norm_square;
+}
+
+/// Calls for which double precision is used after single precision was not enough.
+constexpr std::int64_t rough_pause = 8;
 
 /// The root's choice from request, shape and memory. Local.
 template <class T>
 Choice choose(const Panel<T>& panel, const Request& request, SvdMemory& memory, double norm_z) {
   Choice choice;
   const auto& options = request.options;
-  if (options.engine == Engine::pdgesvd) return {Engine::pdgesvd, false, 0};
+  if (options.engine == Engine::pdgesvd) return {Engine::pdgesvd};
   if (options.engine == Engine::automatic && memory.gram_limit > 0 && request.is_threshold &&
       request.tau <= memory.gram_limit * norm_z)
-    return {Engine::pdgesvd, false, 0};
+    return {Engine::pdgesvd};
   if (options.engine == Engine::gram || memory.values.empty()) return choice;
   if (options.engine == Engine::automatic && memory.pause > 0) {
     --memory.pause;
@@ -111,6 +137,10 @@ Choice choose(const Panel<T>& panel, const Request& request, SvdMemory& memory, 
   const detail::SvdShape shape{double(panel.rows), double(panel.cols), double(memory.numerical_rank), 0};
   const double alternative = detail::gram_cost(shape);
   choice.through_gram = fore.form.through_gram;
+  if (memory.rough_pause > 0)
+    --memory.rough_pause;
+  else
+    choice.is_rough = choice.through_gram && rough_gram_suffices(panel, request, memory);
   choice.affordable = options.engine == Engine::subspace ? 10 * alternative + 10 * fore.total : alternative;
   if (options.engine == Engine::subspace || fore.total < alternative) choice.engine = Engine::subspace;
   return choice;
@@ -145,8 +175,16 @@ Factors<T> run_chain(const Panel<T>& panel, const Request& request, SvdMemory& m
   Factors<T> factors;
   std::optional<detail::GramMatrix> gram;
   if (choice.engine == Engine::subspace) {
-    if (choice.through_gram) gram = detail::form_gram(panel);
-    factors = detail::subspace_engine(panel, request, gram ? &*gram : nullptr, memory, choice.affordable);
+    const auto run = [&](bool is_rough) {
+      if (choice.through_gram) gram = detail::form_gram(panel, is_rough);
+      if (is_rough && !detail::suits_floats(gram->trace)) return;
+      factors = detail::subspace_engine(panel, request, gram ? &*gram : nullptr, memory, choice.affordable);
+    };
+    run(choice.is_rough);
+    if (choice.is_rough && !factors.accepted) {
+      memory.rough_pause = rough_pause;
+      run(false);
+    }
     if (factors.accepted) {
       memory.failures = 0;
     } else {
@@ -193,10 +231,9 @@ std::vector<To> transposed_array(const std::vector<From>& a, std::int64_t rows, 
 } // namespace
 
 template <class T>
-LowRank<T> Svd<T>::State::empty(const DistMatrix<T>& z, std::int64_t rank, std::int64_t col_block) const {
+LowRank<T> Svd<T>::State::without_vt(std::int64_t rank) const {
   LowRank<T> result;
   result.numerical_rank = rank;
-  result.vt = DistMatrix<T>(row_grid, rank, z.cols(), std::max<std::int64_t>(1, rank), col_block);
   result.engine = options.engine == Engine::automatic ? Engine::gram : options.engine;
   return result;
 }
@@ -213,7 +250,11 @@ LowRank<T> Svd<T>::State::decompose(const DistMatrix<T>& z, Request request) {
     memory.rows = z.rows();
     memory.cols = z.cols();
   }
-  if (m == 0 || (!request.is_threshold && request.target_rank == 0)) return empty(z, 0, z.distribution().cols.block());
+  if (m == 0 || (!request.is_threshold && request.target_rank == 0)) {
+    auto result = without_vt(0);
+    result.vt = zero_vt(z, 0);
+    return result;
+  }
   if (z.grid()->rows() > 1 || z.grid()->cols() < comm.size()) {
     DistMatrix<T> columns(row_grid, z.rows(), z.cols(), z.rows(), z.distribution().cols.block());
     redistribute(comm, z, columns);
@@ -246,7 +287,7 @@ LowRank<T> Svd<T>::State::on_one_rank(const DistMatrix<T>& z, const Request& req
   outcome = comm.broadcast_value(outcome);
   count(counts, outcome);
 
-  LowRank<T> result = empty(z, outcome.rank, z.distribution().cols.block());
+  LowRank<T> result = without_vt(outcome.rank);
   result.engine = outcome.engine;
   result.error_bound = outcome.error_bound;
   factors.sigma.resize(static_cast<std::size_t>(outcome.rank));
@@ -258,14 +299,15 @@ LowRank<T> Svd<T>::State::on_one_rank(const DistMatrix<T>& z, const Request& req
                        : transposed_array<T>(factors.right, outcome.rank, z.rows());
   result.u.resize(static_cast<std::size_t>(z.rows() * outcome.rank));
   comm.broadcast(std::span<T>(result.u));
-  if (outcome.rank == 0) return result;
   std::vector<T> vt;
   if (comm.is_root())
     vt = is_wide ? std::move(factors.right) : transposed_array<T>(factors.left, z.cols(), outcome.rank);
-  if (comm.size() == 1)
-    std::copy(vt.begin(), vt.end(), result.vt.local().begin());
-  else
-    scatter(std::span<const T>(vt), result.vt);
+  if (comm.size() == 1) {
+    result.vt = vt_of(z, outcome.rank, std::move(vt));
+    return result;
+  }
+  result.vt = zero_vt(z, outcome.rank);
+  if (outcome.rank > 0) scatter(std::span<const T>(vt), result.vt);
   return result;
 }
 
@@ -286,20 +328,19 @@ LowRank<T> Svd<T>::State::on_all_ranks(const DistMatrix<T>& z, const Request& re
   Factors<T> factors = run_chain(panel, request, memory, outcome);
   count(counts, outcome);
 
-  LowRank<T> result = empty(z, outcome.rank, z.distribution().cols.block());
+  LowRank<T> result = without_vt(outcome.rank);
   result.engine = outcome.engine;
   result.error_bound = outcome.error_bound;
   result.sigma = shrunk(request, factors.sigma);
   if (is_wide) {
     result.u.assign(factors.left.begin(), factors.left.end());
-    std::copy(factors.right.begin(), factors.right.end(), result.vt.local().begin());
+    result.vt = vt_of(z, outcome.rank, std::move(factors.right));
     return result;
   }
-  DistMatrix<T> right(row_grid, outcome.rank, z.rows(), std::max<std::int64_t>(1, outcome.rank),
-                      wide.distribution().cols.block());
-  std::copy(factors.right.begin(), factors.right.end(), right.local().begin());
+  const auto right = vt_of(wide, outcome.rank, std::move(factors.right));
   result.u = transposed_array<T>(gather_everywhere(right), outcome.rank, z.rows());
   const auto vt = transposed_array<T>(factors.left, z.cols(), outcome.rank);
+  result.vt = zero_vt(z, outcome.rank);
   take_local(std::span<const T>(vt), result.vt);
   return result;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace slr::detail {
 
@@ -32,6 +33,12 @@ double rounding_allowance(std::int64_t numerical_rank, double norm_z) {
 
 double gram_rounding(double trace, std::int64_t long_side) {
   return 4 * (std::numeric_limits<double>::epsilon() / 2) * std::sqrt(static_cast<double>(long_side)) * trace;
+}
+
+double rough_gram_error(std::int64_t long_side) {
+  const double eps = std::numeric_limits<float>::epsilon() / 2;
+  const double terms = static_cast<double>(std::min(rough_chunk, long_side));
+  return 4 * eps * (terms / std::sqrt(static_cast<double>(long_side)) + 1);
 }
 
 template <class T>
@@ -67,9 +74,32 @@ std::vector<double> gaussian(std::int64_t count, std::uint64_t seed) {
   return values;
 }
 
+template <class T>
+double measured_residual(const Panel<T>& panel, const Factors<T>& factors) {
+  constexpr double chi_square = 0.18;
+  const std::int64_t m = panel.rows, n = panel.local_cols;
+  const auto rank = static_cast<std::int64_t>(factors.sigma.size());
+  const auto g = gaussian(rank * probes, 20010915);
+  const std::vector<T> in_t(g.begin(), g.end());
+  std::vector<T> vg(static_cast<std::size_t>(n * probes)), zvg(static_cast<std::size_t>(m * probes));
+  const std::int64_t ld = std::max<std::int64_t>(1, n);
+  blas::gemm<T>(Op::transpose, Op::none, n, probes, rank, 1, factors.right.data(), rank, in_t.data(), rank, 0,
+                vg.data(), ld);
+  blas::gemm<T>(Op::none, Op::none, m, probes, n, 1, panel.data, m, vg.data(), ld, 0, zvg.data(), m);
+  std::vector<double> d(zvg.begin(), zvg.end());
+  panel.comm->reduce(std::span<double>(d), 0);
+  if (!panel.comm->is_root()) return 0;
+  std::vector<double> sg(g.size());
+  for (std::size_t at = 0; at < g.size(); ++at) sg[at] = factors.sigma[at % factors.sigma.size()] * double(in_t[at]);
+  blas::gemm<double>(Op::none, Op::none, m, probes, rank, -1, factors.left.data(), m, sg.data(), rank, 1, d.data(), m);
+  const double square = std::inner_product(d.begin(), d.end(), d.begin(), 0.0);
+  return 1.2 * std::sqrt(square / chi_square);
+}
+
 #define SLR_INSTANTIATE(T)                                                                                             \
   template double rounding_allowance<T>(std::int64_t, double);                                                         \
-  template void finish(const Panel<T>&, Factors<T>&);
+  template void finish(const Panel<T>&, Factors<T>&);                                                                  \
+  template double measured_residual(const Panel<T>&, const Factors<T>&);
 SLR_INSTANTIATE(float)
 SLR_INSTANTIATE(double)
 #undef SLR_INSTANTIATE

@@ -44,19 +44,33 @@ struct Factors {
   std::vector<double> vectors; ///< m x values.size()
 };
 
-/// The Gram matrix Z Z^T in double, both triangles: on the root, or over the ranks in block columns.
+/// The Gram matrix Z Z^T: its lower triangle on the root, or both triangles over the ranks in block columns.
 struct GramMatrix {
   std::vector<double> whole;
   DistMatrix<double> block_columns;
-  double trace = 0; ///< ||Z||_F^2, on every rank
+  double trace = 0;      ///< ||Z||_F^2, on every rank
+  bool is_rough = false; ///< formed in single precision: good for steering, not for the last word
   [[nodiscard]] bool is_distributed() const { return block_columns.grid() != nullptr; }
 };
 
 /// Largest short side for which several ranks put the Gram matrix on one of them.
 constexpr std::int64_t root_gram_rows = 1024;
 
+/// In double, or `is_rough`: products of floats, summed in float over `rough_chunk` columns in double over the chunks,
+/// at twice the speed. Whoever takes a rough one must check what comes out of it, on Z. Rough ones are never
+/// distributed.
 template <class T>
-[[nodiscard]] GramMatrix form_gram(const Panel<T>& panel);
+[[nodiscard]] GramMatrix form_gram(const Panel<T>& panel, bool is_rough = false);
+
+/// Columns of Z whose products are summed in float.
+constexpr std::int64_t rough_chunk = 1536;
+/// ||C - Z Z^T||_F / ||Z||_F^2 of a rough Gram matrix C, statistically: (4 k / sqrt(l) + 4) eps with k columns summed
+/// in float. A sum of k terms of one sign is the worst case for its partial sums; their roundings have random signs.
+[[nodiscard]] double rough_gram_error(std::int64_t long_side);
+/// Squares of norms between which products of floats neither overflow nor drown.
+[[nodiscard]] constexpr bool suits_floats(double norm_square) {
+  return norm_square > 1e-24 && norm_square < 1e24;
+}
 
 /// C times a root's m x p matrix, on the root. Collective over the panel's communicator.
 template <class T>
@@ -101,6 +115,19 @@ template <class T>
 /// right := diag(1/sigma) left^T Z on every rank, after broadcasting the root's sigma and left.
 template <class T>
 void finish(const Panel<T>& panel, Factors<T>& factors);
+
+/// Random vectors that a norm is measured with; the failure probabilities below are those of this number.
+constexpr std::int64_t probes = 8;
+/// ||V^T V - I|| up to which measured_residual holds; its result over the least kept singular value is above that.
+constexpr double largest_skewness = 0.05;
+/// A bound of ||X - threshold(Z - R)||_F + ||R||_F from Z itself, wrong with probability < 3e-6, for factors whose left
+/// vectors are orthonormal and whose right ones, V = Z^T U / sigma, are nearly so. With D = Z V - U diag(sigma), V^T V
+/// = I + E and V' V's polar factor: U^T D = diag(sigma) E, so ||diag(sigma) (V - V')|| <= ||U^T D|| / (2 - ||E||), and
+/// together with (I - U U^T) Z V' that is at most 1.2 ||D||_F for ||E|| <= .05. ||D||_F comes from Gaussian vectors:
+/// ||D G||_F^2 is a sum of squares of D's singular values times chi-squares of 8 degrees, and P(chi^2 < .18) < 3e-6.
+/// The result is the root's. Collective.
+template <class T>
+[[nodiscard]] double measured_residual(const Panel<T>& panel, const Factors<T>& factors);
 
 /// Standard normal numbers, the same in every run. Local.
 [[nodiscard]] std::vector<double> gaussian(std::int64_t count, std::uint64_t seed);

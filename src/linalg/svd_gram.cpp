@@ -31,6 +31,31 @@ void accumulate(const Panel<T>& panel, std::vector<double>& c) {
   }
 }
 
+/// Likewise with products of floats, a chunk at a time.
+template <class T>
+void accumulate_roughly(const Panel<T>& panel, std::vector<double>& c) {
+  const std::int64_t m = panel.rows;
+  constexpr std::int64_t block = rough_chunk / 8; // short sums round less, and stay in the second-level cache
+  std::vector<float> narrow_chunk, part(c.size());
+  for (std::int64_t j = 0; j < panel.local_cols; j += block) {
+    const std::int64_t count = std::min(block, panel.local_cols - j);
+    const float* chunk = nullptr;
+    if constexpr (std::is_same_v<T, float>) {
+      chunk = panel.data + j * m;
+    } else {
+      narrow_chunk.assign(panel.data + j * m, panel.data + (j + count) * m);
+      chunk = narrow_chunk.data();
+    }
+    blas::syrk<float>(Uplo::lower, Op::none, m, count, 1, chunk, m, j % rough_chunk == 0 ? 0.0F : 1.0F, part.data(), m);
+    if ((j + block) % rough_chunk != 0 && j + block < panel.local_cols) continue;
+    for (std::int64_t col = 0; col < m; ++col)
+      for (std::int64_t row = col; row < m; ++row) {
+        const auto at = static_cast<std::size_t>(row + col * m);
+        c[at] += double(part[at]);
+      }
+  }
+}
+
 /// The eigenpairs of the Gram matrix from the top down to the request's limit, with guards; on the root.
 struct TopPairs {
   std::vector<double> values;
@@ -94,7 +119,7 @@ double residual_of(const std::vector<double>& cu, const TopPairs& top, std::int6
 } // namespace
 
 template <class T>
-GramMatrix form_gram(const Panel<T>& panel) {
+GramMatrix form_gram(const Panel<T>& panel, bool is_rough) {
   const Communicator& comm = *panel.comm;
   const std::int64_t m = panel.rows;
   GramMatrix gram;
@@ -106,8 +131,12 @@ GramMatrix form_gram(const Panel<T>& panel) {
     gram.trace = comm.allreduce_value(gram.trace);
     return gram;
   }
+  gram.is_rough = is_rough;
   gram.whole.resize(static_cast<std::size_t>(m * m));
-  accumulate(panel, gram.whole);
+  if (is_rough)
+    accumulate_roughly(panel, gram.whole);
+  else
+    accumulate(panel, gram.whole);
   if (comm.size() > 1) comm.reduce(std::span<double>(gram.whole), 0);
   if (comm.is_root())
     for (std::int64_t i = 0; i < m; ++i) gram.trace += gram.whole[static_cast<std::size_t>(i * (m + 1))];
@@ -188,7 +217,7 @@ Factors<T> gram_engine(const Panel<T>& panel, const Request& request, const Gram
 }
 
 #define SLR_INSTANTIATE(T)                                                                                             \
-  template GramMatrix form_gram(const Panel<T>&);                                                                      \
+  template GramMatrix form_gram(const Panel<T>&, bool);                                                                \
   template std::vector<double> apply_gram(const Panel<T>&, const GramMatrix&, const std::vector<double>&,              \
                                           std::int64_t);                                                               \
   template Factors<T> gram_engine(const Panel<T>&, const Request&, const GramMatrix&);

@@ -14,7 +14,6 @@ namespace {
 
 /// Slack of the test that nothing above tau^2 is left: relative to tau, charged to the bound.
 constexpr double certificate_slack = 1e-10;
-constexpr std::int64_t probes = 8;
 /// A Gaussian vector's component along the leading direction is below 1/4 with probability < .2, of all 8: .2^8.
 constexpr double probe_factor = 4;
 constexpr int largest_degree = 12;
@@ -155,20 +154,27 @@ std::vector<double> filter(Operator<T>& apply, const Communicator& comm, const R
 }
 
 /// Is lambda_max((I - U U^T) C (I - U U^T)) <= limit^2 (1 + slack)^2? By a Cholesky factorisation, on the root.
-bool nothing_above(const GramMatrix& gram, std::int64_t m, const Ritz& ritz, std::int64_t rank, double limit,
-                   std::string_view context) {
-  const double shift = limit * limit * (1 + certificate_slack) * (1 + certificate_slack);
+/// A rough C has its own precision, F = float: twice its error covers the deflation in F too, and the factorisation of
+/// an m x m matrix with a diagonal below 2 limit^2 adds 4 m eps limit^2, statistically.
+template <class F>
+bool nothing_above(const GramMatrix& gram, std::int64_t m, std::int64_t long_side, const Ritz& ritz, std::int64_t rank,
+                   double limit, std::string_view context) {
+  const double eps = std::numeric_limits<F>::epsilon() / 2.0;
+  const double uncertain =
+      gram.is_rough ? 2 * rough_gram_error(long_side) * gram.trace + 4 * double(m) * eps * limit * limit : 0;
+  const double shift = limit * limit * (1 + certificate_slack) * (1 + certificate_slack) - uncertain;
   // With A U = U Lambda + E the deflated matrix is C - G U^T - U G^T, G = A U - U Lambda / 2.
-  std::vector<double> g(static_cast<std::size_t>(m * rank));
+  std::vector<F> g(static_cast<std::size_t>(m * rank));
+  const std::vector<F> u(ritz.u.begin(), ritz.u.begin() + m * rank);
   for (std::int64_t j = 0; j < rank; ++j)
     for (std::int64_t i = 0; i < m; ++i) {
       const auto at = static_cast<std::size_t>(i + j * m);
-      g[at] = ritz.au[at] - ritz.values[static_cast<std::size_t>(j)] / 2 * ritz.u[at];
+      g[at] = static_cast<F>(ritz.au[at] - ritz.values[static_cast<std::size_t>(j)] / 2 * ritz.u[at]);
     }
-  auto d = gram.whole;
-  blas::syr2k<double>(Uplo::lower, m, rank, 1, g.data(), m, ritz.u.data(), m, -1, d.data(), m);
-  for (std::int64_t i = 0; i < m; ++i) d[static_cast<std::size_t>(i * (m + 1))] += shift;
-  return lapack::potrf<double>(Uplo::lower, m, d.data(), m, context) == 0;
+  std::vector<F> d(gram.whole.begin(), gram.whole.end());
+  blas::syr2k<F>(Uplo::lower, m, rank, 1, g.data(), m, u.data(), m, -1, d.data(), m);
+  for (std::int64_t i = 0; i < m; ++i) d[static_cast<std::size_t>(i * (m + 1))] += static_cast<F>(shift);
+  return lapack::potrf<F>(Uplo::lower, m, d.data(), m, context) == 0;
 }
 
 /// An upper bound of ||(I - P) A (I - P)|| with P on all Ritz vectors, wrong with probability < 3e-6. Collective.
@@ -275,6 +281,9 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
   const std::int64_t m = panel.rows;
   const double eps = std::numeric_limits<T>::epsilon() / 2.0;
   const double tolerance = std::max(request.options.subspace_tolerance, 64 * eps);
+  const bool is_rough = gram && gram->is_rough;
+  // The iteration's share of the tolerance: the probes' safety factor comes on top where Z has the last word.
+  const double inner = is_rough ? tolerance / 8 : tolerance;
   Operator<T> apply(panel, gram);
   Factors<T> factors;
   Ritz ritz;
@@ -305,10 +314,10 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
       const double gain = gram || progress.rank == 0 || progress.rank == p
                               ? 1
                               : std::sqrt(std::max(0.0, ritz.values[static_cast<std::size_t>(progress.rank)]) / wanted);
-      decision.converged = has_guards && (relative * gain <= tolerance || p == m);
+      decision.converged = has_guards && (relative * gain <= inner || p == m);
       if (decision.converged || !has_guards || progress.rank == 0 || round == largest_number_of_rounds) return;
       decision.upper = std::max(ritz.values.back(), 1e-3 * wanted);
-      const int needed = filter_degree(3 * relative * gain / tolerance, wanted, decision.upper);
+      const int needed = filter_degree(3 * relative * gain / inner, wanted, decision.upper);
       // Beyond 1e10 between the strongest and the weakest vector the weak ones drown in the strong.
       const int stable = static_cast<int>(23 / std::log(4 * ritz.values.front() / decision.upper));
       decision.degree = std::clamp(needed, 1, std::max(1, std::min(stable, largest_degree)));
@@ -336,7 +345,10 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
   bool certified = true;
   double remainder = limit;
   if (rank < m && gram) {
-    on_root(comm, [&] { certified = nothing_above(*gram, m, ritz, rank, limit, request.context); });
+    on_root(comm, [&] {
+      const auto certificate = is_rough ? nothing_above<float> : nothing_above<double>;
+      certified = certificate(*gram, m, panel.cols, ritz, rank, limit, request.context);
+    });
   } else if (rank < m) {
     const double outside = p < m ? probe_remainder(apply, comm, m, ritz) : 0;
     if (comm.is_root()) {
@@ -346,6 +358,7 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
   }
   if (!comm.broadcast_value(certified)) return factors;
 
+  double measured = 0;
   if (gram || rank == 0) {
     if (comm.is_root()) {
       for (std::int64_t i = 0; i < rank; ++i)
@@ -353,6 +366,7 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
       factors.left.assign(ritz.u.begin(), ritz.u.begin() + rank * m);
     }
     finish(panel, factors);
+    if (is_rough && rank > 0) measured = measured_residual(panel, factors);
   } else {
     polish(panel, image, ritz, rank, request.context, factors);
   }
@@ -360,10 +374,14 @@ Factors<T> subspace_engine(const Panel<T>& panel, const Request& request, const 
     const double kept_square = std::accumulate(ritz.values.begin(), ritz.values.end(), 0.0);
     const double gain = gram || rank == 0 ? 1 : std::min(1.0, remainder / factors.sigma.back());
     const double slack = std::sqrt(double(m - rank)) * limit * certificate_slack;
-    const double rounding = gram ? 2 * gram_rounding(gram->trace, panel.cols) : 4 * eps * kept_square;
-    factors.error_bound = progress.residual * gain + slack + (limit > 0 ? rounding / limit : 0) +
+    const double residual = is_rough ? measured : progress.residual * gain;
+    // A rough Gram matrix says nothing about X that was not measured on Z.
+    const double rounding = is_rough ? 0 : gram ? 2 * gram_rounding(gram->trace, panel.cols) : 4 * eps * kept_square;
+    const bool is_nearly_orthonormal = !is_rough || rank == 0 || measured <= largest_skewness * factors.sigma.back();
+    factors.error_bound = residual + slack + (limit > 0 ? rounding / limit : 0) +
                           rounding_allowance<T>(rank, std::sqrt(gram ? gram->trace : kept_square));
-    factors.accepted = progress.residual * gain + slack <= tolerance * progress.norm_x || progress.norm_x == 0;
+    factors.accepted =
+        (residual + slack <= tolerance * progress.norm_x && is_nearly_orthonormal) || progress.norm_x == 0;
     const std::int64_t keep = std::min(p, rank + guards(rank));
     factors.values.assign(ritz.values.begin(), ritz.values.begin() + keep);
     factors.vectors.assign(ritz.u.begin(), ritz.u.begin() + keep * m);

@@ -131,6 +131,70 @@ TEST(SvdEngines, UselessVectorsAreNoticed) {
   }
 }
 
+// Single precision steers only: the answer is within the bound, and the bound within the tolerance of double. Where the
+// gap at the threshold is below single precision's error the double Gram matrix is formed after all.
+TEST(SvdEngines, ARoughGramMatrixDoesNotDecide) {
+  const auto comm = world();
+  const auto self = comm.split(comm.rank(), 0);
+  const std::int64_t m = 48, n = 1100;
+  SvdOptions options;
+  options.engine = Engine::subspace;
+  options.rough_gram_flops = 0;
+  for (const bool spread : {false, true})
+    for (const double gap : {0.3, 1e-5}) {
+      // ten values above the threshold of .2, and one below by the gap
+      auto s = gap_spectrum(m, 10);
+      for (std::size_t i = 0; i < 10; ++i) s[i] += 0.1;
+      s[10] = 0.2 * (1 - gap);
+      options.one_rank_rows = spread ? 0 : 256;
+      options.one_rank_flops = spread ? 0 : 2e9;
+      Svd<double> svd(comm, options), alone(self, options);
+      auto z = with_singular_values(m, n, s, 29);
+      for (int step = 0; step < 3; ++step) {
+        const auto x = svd.threshold(block_columns(comm, m, n, z), 0.2);
+        EXPECT_LE(distance(whole(x, m), reference(m, n, z, true, 0.2, 0).x), x.error_bound);
+        EXPECT_LE(x.error_bound, 1e-6 * norm(x.sigma));
+        EXPECT_LE(orthogonality(x, m), 1e-5);
+        if (!spread) {
+          EXPECT_TRUE(same_bits(flat(x), flat(alone.threshold(block_columns(self, m, n, z), 0.2))));
+        }
+        // The same singular values in a basis turned by a little.
+        const auto turned = perturbed(z, 1e-3, 95 + std::uint64_t(step));
+        z = gap > 0.1 ? turned : z;
+      }
+      EXPECT_EQ(svd.counts().subspace, 2) << gap;
+      if (comm.is_root()) {
+        EXPECT_EQ(svd.memory().rough_pause > 0, gap < 0.1); // where it was tried in vain
+      }
+    }
+}
+
+// Values whose squares leave the range of floats.
+TEST(SvdEngines, NormsBeyondFloatsAreLeftToDouble) {
+  const auto comm = world();
+  const std::int64_t m = 40, n = 1100;
+  SvdOptions options;
+  options.engine = Engine::subspace;
+  options.rough_gram_flops = 0;
+  for (const double scale : {1e-25, 1.0, 1e25}) {
+    Svd<double> svd(comm, options);
+    auto s = gap_spectrum(m, 6);
+    for (double& value : s) value *= scale;
+    const auto z = with_singular_values(m, n, s, 30);
+    for (int step = 0; step < 2; ++step) {
+      const auto x = svd.threshold(block_columns(comm, m, n, z), 0.1 * scale);
+      EXPECT_EQ(x.numerical_rank, 6);
+      EXPECT_LE(distance(whole(x, m), reference(m, n, z, true, 0.1 * scale, 0).x), x.error_bound);
+    }
+    EXPECT_EQ(svd.counts().subspace, 1);
+    // A history of another scale: what matters is the matrix at hand.
+    auto far = z;
+    for (double& value : far) value *= 1e30 / scale;
+    const auto x = svd.threshold(block_columns(comm, m, n, far), 0.1e30);
+    EXPECT_EQ(x.numerical_rank, 6);
+  }
+}
+
 // A direction that the warm vectors do not see and that iteration from them does not find: only the certificate can.
 TEST(SvdEngines, AHiddenDirectionIsFoundByTheCertificate) {
   const auto comm = world();

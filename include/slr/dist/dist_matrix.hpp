@@ -50,20 +50,16 @@ public:
   /// @pre row_block, col_block >= 1. \throws Error{bad_data} if an extent does not fit 32 bits, which ScaLAPACK counts
   /// with, or the local part has 2^31 elements or more.
   DistMatrix(Grid grid, std::int64_t rows, std::int64_t cols, std::int64_t row_block, std::int64_t col_block)
-      : grid_(std::move(grid)) {
-    require(grid_ != nullptr && row_block >= 1 && col_block >= 1, "a distributed matrix needs a grid and blocks");
-    (void)checked_product(rows, cols, "a matrix");
-    (void)narrow<int>(rows, "the number of rows");
-    (void)narrow<int>(cols, "the number of columns");
-    (void)narrow<int>(row_block, "a row block");
-    (void)narrow<int>(col_block, "a column block");
-    distribution_ = {{rows, row_block, grid_->rows()}, {cols, col_block, grid_->cols()}};
-    if (grid_->contains_me()) {
-      local_rows_ = distribution_.rows.count(grid_->my_row());
-      local_cols_ = distribution_.cols.count(grid_->my_col());
-    }
-    const auto count = narrow<int>(checked_product(local_rows_, local_cols_), "the local part of a matrix");
-    local_.resize(static_cast<std::size_t>(count));
+      : DistMatrix(std::move(grid), rows, cols, row_block, col_block, {}) {
+    local_.resize(static_cast<std::size_t>(local_rows_ * local_cols_));
+  }
+  /// Takes over `local`, this rank's part, column-major. Local. @pre it has local_rows() x local_cols() elements.
+  static DistMatrix from_local(Grid grid, std::int64_t rows, std::int64_t cols, std::int64_t row_block,
+                               std::int64_t col_block, std::vector<T> local) {
+    DistMatrix matrix(std::move(grid), rows, cols, row_block, col_block, std::move(local));
+    require(static_cast<std::int64_t>(matrix.local_.size()) == matrix.local_rows_ * matrix.local_cols_,
+            "the local part of a matrix has another size");
+    return matrix;
   }
 
   DistMatrix(DistMatrix&&) noexcept = default;
@@ -137,6 +133,22 @@ public:
   }
 
 private:
+  DistMatrix(Grid grid, std::int64_t rows, std::int64_t cols, std::int64_t row_block, std::int64_t col_block,
+             std::vector<T> local)
+      : grid_(std::move(grid)), local_(std::move(local)) {
+    require(grid_ != nullptr && row_block >= 1 && col_block >= 1, "a distributed matrix needs a grid and blocks");
+    (void)checked_product(rows, cols, "a matrix");
+    (void)narrow<int>(rows, "the number of rows");
+    (void)narrow<int>(cols, "the number of columns");
+    (void)narrow<int>(row_block, "a row block");
+    (void)narrow<int>(col_block, "a column block");
+    distribution_ = {{rows, row_block, grid_->rows()}, {cols, col_block, grid_->cols()}};
+    if (grid_->contains_me()) {
+      local_rows_ = distribution_.rows.count(grid_->my_row());
+      local_cols_ = distribution_.cols.count(grid_->my_col());
+    }
+    (void)narrow<int>(checked_product(local_rows_, local_cols_), "the local part of a matrix");
+  }
   [[nodiscard]] std::size_t offset(LocalRow i, LocalCol j) const {
     return static_cast<std::size_t>(i.value() + j.value() * lld());
   }

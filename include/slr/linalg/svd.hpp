@@ -14,6 +14,9 @@
 /// - `subspace`: the previous call's singular vectors, with max(12, r/8) guard vectors below the threshold, improved by
 ///   Chebyshev-filtered subspace iteration with Rayleigh-Ritz (Saad: Numerical Methods for Large Eigenvalue Problems,
 ///   ch. 7). It works on the Gram matrix where forming that is cheaper than passing over Z, on Z itself otherwise.
+///   Where tau^2 is far above single precision's error of ||Z||_F^2 that Gram matrix is formed in single precision: it
+///   only steers the iteration. The long factor is a product of T, and what is returned was measured on Z in T. If that
+///   is not enough, double precision does it again, and for the next 8 calls at once.
 /// - `automatic` (`auto` in YAML): subspace if there are vectors of the same shape, the last attempts with them did not
 ///   fail, and its counted flops for the spectrum seen last are fewer than gram's; gram otherwise; pdgesvd at once
 ///   where gram has failed before for the same or a larger tau / ||Z||_F. Never clocks.
@@ -26,7 +29,9 @@
 /// residual of the left vectors, (I - U U^T) Z V, and of whatever exceeds tau in the remainder (I - U U^T) Z (I - V
 /// V^T). That nothing does is shown by a Cholesky factorisation of tau^2 I minus the deflated Gram matrix; without a
 /// Gram matrix, by 8 deflated power iterations of random vectors, wrong with probability below 3e-6 (Halko, Martinsson,
-/// Tropp: SIAM Rev. 53, 2011, lemma 4.1). Rounding is added with the statistical size of its sums.
+/// Tropp: SIAM Rev. 53, 2011, lemma 4.1). After iterating in single precision the Cholesky factorisation leaves room
+/// for that precision's error, and the residual comes from 8 random combinations of the columns of Z V - U diag(sigma),
+/// wrong with the same probability. Rounding is added with the statistical size of its sums.
 ///
 /// Ties. A singular value equal to tau vanishes; numerical_rank counts those strictly above. A value within the error
 /// bound of tau may be found on either side: X changes by no more than the bound. A cluster at the cut of truncate is
@@ -77,6 +82,7 @@ struct SvdOptions {
   double gram_tolerance = 1e-8;     ///< likewise of the gram engine
   std::int64_t one_rank_rows = 256; ///< short sides up to this run on one rank,
   double one_rank_flops = 2e9;      ///< and so do products m^2 l up to this
+  double rough_gram_flops = 1e8;    ///< from this m^2 l on subspace may iterate on a Gram matrix of single precision
 };
 
 /// What a run leaves for the next one, to be stored in a checkpoint. Filled on rank 0 only.
@@ -84,12 +90,13 @@ struct SvdMemory {
   std::int64_t rows = 0; ///< shape of the Z it belongs to
   std::int64_t cols = 0;
   std::int64_t numerical_rank = 0;
-  std::vector<double> values;  ///< squares of the singular values, guards included, descending
-  std::vector<double> vectors; ///< min(rows, cols) x values.size()
-  double drift = 0;            ///< relative residual that the last subspace run started from; 0: unknown
-  std::int64_t failures = 0;   ///< subspace attempts failed in a row
-  std::int64_t pause = 0;      ///< calls for which `automatic` leaves subspace alone
-  double gram_limit = 0;       ///< largest tau / ||Z||_F at which gram has failed
+  std::vector<double> values;   ///< squares of the singular values, guards included, descending
+  std::vector<double> vectors;  ///< min(rows, cols) x values.size()
+  double drift = 0;             ///< relative residual that the last subspace run started from; 0: unknown
+  std::int64_t failures = 0;    ///< subspace attempts failed in a row
+  std::int64_t pause = 0;       ///< calls for which `automatic` leaves subspace alone
+  std::int64_t rough_pause = 0; ///< calls for which subspace leaves single precision alone
+  double gram_limit = 0;        ///< largest tau / ||Z||_F at which gram has failed
 };
 
 /// One matrix' history of decompositions. Keep one object per matrix (layer) through an iteration.
