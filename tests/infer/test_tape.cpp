@@ -1,0 +1,249 @@
+// Gradients of a network's loss against central differences, in double, of a plain interpreter of the same network.
+#include "graph/reference.hpp"
+#include "network.hpp"
+#include "slr/infer/tape.hpp"
+
+#include <cmath>
+#include <functional>
+#include <sstream>
+
+namespace slr::test {
+namespace {
+
+using infer::Loss;
+using infer::Tape;
+
+graph::reference::Array in_double(const Array& a) {
+  return {a.dims, {a.data.begin(), a.data.end()}};
+}
+
+/// The loss of all images by its definition.
+double plain_loss(Loss loss, const std::vector<double>& z, const std::vector<float>& t, std::size_t images) {
+  const std::size_t n = z.size() / images;
+  double total = 0;
+  for (std::size_t i = 0; i < images; ++i) {
+    double sum_z = 0, sum_t = 0;
+    for (std::size_t c = 0; c < n; ++c) {
+      sum_z += std::exp(z[i * n + c]);
+      sum_t += std::exp(static_cast<double>(t[i * n + c]));
+    }
+    for (std::size_t c = 0; c < n; ++c) {
+      const double p_t = std::exp(static_cast<double>(t[i * n + c])) / sum_t, p_z = std::exp(z[i * n + c]) / sum_z;
+      const double d = z[i * n + c] - static_cast<double>(t[i * n + c]);
+      total += loss == Loss::kullback_leibler ? p_t * std::log(p_t / p_z) : d * d / static_cast<double>(n);
+    }
+  }
+  return total;
+}
+
+struct Case {
+  const char* name;
+  std::function<void(Network&)> build; ///< from "x" (3 x 6 x 6 images) to "y"; weights called w.. and b.. are trained
+  Loss loss = Loss::squared_error;
+  std::int64_t opset = 13;
+};
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.name;
+}
+
+Network& convolution(Network& n, const std::string& from, const std::string& to, std::int64_t in, std::int64_t out,
+                     std::uint32_t seed) {
+  n.constant("w" + to, array({out, in, 3, 3}, seed)).constant("b" + to, array({out}, seed + 1));
+  return n.node("Conv", {from, "w" + to, "b" + to}, {to}, {{"pads", Ints{1, 1, 1, 1}}});
+}
+
+/// x -> trained convolution -> the operator under test -> y.
+std::function<void(Network&)> behind(const std::string& op, const std::map<std::string, graph::Attribute>& attributes,
+                                     const std::vector<std::string>& more = {},
+                                     const std::function<void(Network&)>& constants = {}) {
+  return [=](Network& n) {
+    if (constants) constants(n);
+    convolution(n, "x", "c", 3, 4, 2);
+    std::vector<std::string> inputs{"c"};
+    inputs.insert(inputs.end(), more.begin(), more.end());
+    n.node(op, inputs, {"y"}, attributes);
+  };
+}
+
+class Gradient : public testing::TestWithParam<Case> {};
+
+TEST_P(Gradient, EqualsTheCentralDifference) {
+  const Case& c = GetParam();
+  Network network({3, 6, 6}, c.opset);
+  c.build(network);
+  const graph::Model model = network.model();
+  infer::TapeOptions options{"x", {3, 6, 6}, "y", {}, c.loss, 4};
+  for (const auto& [name, tensor] : model.initializers)
+    if (name[0] == 'w' || name[0] == 'b') options.trained.push_back(name);
+  Tape tape(model, options);
+
+  const Array x = array({3, 3, 6, 6}, 1);
+  const auto outputs = graph::reference::run(model, {{"x", in_double(x)}}).at("y");
+  Array target{outputs.dims, numbers(graph::element_count(outputs.dims), 77)};
+  std::vector<float> gradient(static_cast<std::size_t>(tape.size()));
+  const auto losses = tape.losses(x, target, gradient);
+
+  // A number of float32 sums one behind the other, each with an error of at most (terms) u of its magnitudes; those
+  // exceed their sum by less than the square root of the number of terms, because signs are mixed.
+  constexpr double terms = 3 * 36 * 9, depth = 8;
+  double total = 0, largest = 0;
+  for (const double loss : losses) total += loss;
+  for (const float g : gradient) largest = std::max(largest, std::abs(static_cast<double>(g)));
+  const double expected = plain_loss(c.loss, outputs.values, target.data, 3);
+  EXPECT_NEAR(total, expected, depth * std::sqrt(terms) * unit_roundoff * std::max(expected, 1.0));
+  ASSERT_GT(largest, 0);
+
+  // h^2 f''' / 6 and eps |f| / h are far below the bound of float32.
+  const float h = 0x1p-16F;
+  auto weights = tape.weights();
+  const auto loss_at = [&](const infer::TrainedTensor& tensor, std::size_t i, float step) {
+    graph::Model moved = model;
+    std::vector<float> values(weights.begin() + tensor.offset, weights.begin() + tensor.offset + tensor.size);
+    values[i] += step;
+    moved.initializers[tensor.name] = graph::Tensor::of_floats(tensor.dims, values);
+    return plain_loss(c.loss, graph::reference::run(moved, {{"x", in_double(x)}}).at("y").values, target.data, 3);
+  };
+  for (const auto& tensor : tape.trained())
+    for (std::int64_t i = 0; i < tensor.size; i += 1 + tensor.size / 12) {
+      const auto at = static_cast<std::size_t>(i);
+      const double difference = (loss_at(tensor, at, h) - loss_at(tensor, at, -h)) / (2 * static_cast<double>(h));
+      EXPECT_NEAR(static_cast<double>(gradient[static_cast<std::size_t>(tensor.offset) + at]), difference,
+                  depth * std::sqrt(terms) * unit_roundoff * largest)
+          << tensor.name << "[" << i << "]";
+    }
+}
+
+const auto flat_gemm = [](std::int64_t transposed) {
+  return [transposed](Network& n) {
+    convolution(n, "x", "c", 3, 2, 2);
+    n.node("Relu", {"c"}, {"r"}).node("Flatten", {"r"}, {"f"});
+    n.constant("w_gemm", array(transposed ? Dims{5, 72} : Dims{72, 5}, 8)).constant("b_gemm", array({5}, 9));
+    n.node("Gemm", {"f", "w_gemm", "b_gemm"}, {"y"}, {{"transB", transposed}});
+  };
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Linear, Gradient,
+    testing::Values(
+        Case{"conv", [](Network& n) { convolution(n, "x", "y", 3, 4, 2); }},
+        Case{"two_convs", [](Network& n) { convolution(convolution(n, "x", "c", 3, 4, 2), "c", "y", 4, 5, 4); }},
+        Case{"grouped",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 6, 2);
+               n.constant("w", array({4, 3, 3, 3}, 4)).constant("b", array({4}, 5));
+               n.node("Conv", {"c", "w", "b"}, {"y"}, {{"group", std::int64_t(2)}, {"strides", Ints{2, 1}}});
+             }},
+        Case{"depthwise",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 8, 2);
+               n.constant("w", array({8, 1, 3, 3}, 4));
+               n.node("Conv", {"c", "w"}, {"y"}, {{"group", std::int64_t(8)}, {"dilations", Ints{2, 2}}});
+             }},
+        Case{"low_rank",
+             [](Network& n) {
+               n.constant("wv", array({2, 3, 3, 3}, 4)).constant("wu", array({5, 2, 1, 1}, 5));
+               n.node("Conv", {"x", "wv"}, {"v"}, {{"strides", Ints{2, 2}}, {"auto_pad", std::string("SAME_UPPER")}});
+               n.node("Conv", {"v", "wu"}, {"y"});
+             }},
+        Case{"gemm", flat_gemm(0)}, Case{"gemm_transposed", flat_gemm(1), Loss::kullback_leibler},
+        Case{"matmul",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 2, 2);
+               n.node("Flatten", {"c"}, {"f"}).constant("w_m", array({72, 5}, 8)).constant("b_m", array({5}, 9));
+               n.node("MatMul", {"f", "w_m"}, {"m"}).node("Add", {"m", "b_m"}, {"y"});
+             },
+             Loss::kullback_leibler},
+        Case{"matmul_of_rows",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 2, 2);
+               n.constant("w_m", array({6, 5}, 8)).node("MatMul", {"c", "w_m"}, {"y"});
+             }},
+        Case{"shared_weight",
+             [](Network& n) {
+               n.constant("w", array({3, 3, 3, 3}, 4)).node("Conv", {"x", "w"}, {"a"}, {{"pads", Ints{1, 1, 1, 1}}});
+               n.node("Tanh", {"a"}, {"t"}).node("Conv", {"t", "w"}, {"y"}, {{"pads", Ints{1, 1, 1, 1}}});
+             }}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Activations, Gradient,
+    testing::Values(Case{"relu", behind("Relu", {})}, Case{"leaky_relu", behind("LeakyRelu", {{"alpha", 0.2F}})},
+                    Case{"sigmoid", behind("Sigmoid", {})}, Case{"tanh", behind("Tanh", {})},
+                    Case{"clip", behind("Clip", {}, {"low", "high"},
+                                        [](Network& n) { n.constant("low", {}, {-0.7F}).constant("high", {}, {0.9F}); })},
+                    Case{"relu_twice",
+                         [](Network& n) {
+                           convolution(n, "x", "c", 3, 4, 2);
+                           n.node("Relu", {"c"}, {"r"});
+                           convolution(n, "r", "d", 4, 4, 4).node("Add", {"d", "r"}, {"s"}).node("Relu", {"s"}, {"y"});
+                         }}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+INSTANTIATE_TEST_SUITE_P(
+    Pools, Gradient,
+    testing::Values(
+        Case{"max", behind("MaxPool", {{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}})},
+        Case{"max_overlapping", behind("MaxPool", {{"kernel_shape", Ints{3, 3}}, {"pads", Ints{1, 1, 1, 1}}})},
+        Case{"average", behind("AveragePool", {{"kernel_shape", Ints{3, 2}}, {"pads", Ints{1, 0, 1, 1}}})},
+        Case{"average_padded", behind("AveragePool", {{"kernel_shape", Ints{3, 3}},
+                                                      {"strides", Ints{2, 2}},
+                                                      {"pads", Ints{1, 1, 1, 1}},
+                                                      {"count_include_pad", std::int64_t(1)}})},
+        Case{"global_average", behind("GlobalAveragePool", {}), Loss::kullback_leibler},
+        Case{"global_max", behind("GlobalMaxPool", {})}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+const auto statistics = [](Network& n) {
+  n.constant("scale", {4}, {1.5F, -0.5F, 2.0F, 1.0F}).constant("shift", array({4}, 21)).constant("mean", array({4}, 22));
+  n.constant("variance", {4}, {0.5F, 1.0F, 2.0F, 0.1F});
+};
+
+INSTANTIATE_TEST_SUITE_P(
+    Others, Gradient,
+    testing::Values(
+        Case{"batch_normalization", behind("BatchNormalization", {}, {"scale", "shift", "mean", "variance"}, statistics)},
+        Case{"add_to_all", [](Network& n) { n.constant("b", array({3, 1, 1}, 4)).node("Add", {"x", "b"}, {"y"}); }},
+        Case{"sub",
+             [](Network& n) {
+               convolution(convolution(n, "x", "c", 3, 4, 2), "x", "d", 3, 4, 4).node("Sub", {"c", "d"}, {"y"});
+             }},
+        Case{"mul",
+             [](Network& n) {
+               convolution(convolution(n, "x", "c", 3, 4, 2), "x", "d", 3, 1, 4).node("Mul", {"c", "d"}, {"y"});
+             }},
+        Case{"div",
+             [](Network& n) {
+               convolution(convolution(n, "x", "c", 3, 4, 2), "x", "d", 3, 1, 4).node("Sigmoid", {"d"}, {"s"});
+               n.node("Div", {"c", "s"}, {"y"});
+             }},
+        Case{"concat",
+             [](Network& n) {
+               convolution(convolution(n, "x", "c", 3, 2, 2), "x", "d", 3, 3, 4);
+               n.node("Concat", {"c", "x", "d"}, {"y"}, {{"axis", std::int64_t(1)}});
+             }},
+        Case{"gather_split",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 5, 2).integers("order", {3, 0, 4, 2, 1}).integers("sizes", {2, 3});
+               n.node("Gather", {"c", "order"}, {"g"}, {{"axis", std::int64_t(1)}});
+               n.node("Split", {"g", "sizes"}, {"k", "r"}, {{"axis", std::int64_t(1)}});
+               convolution(convolution(n, "k", "kept", 2, 4, 6), "r", "rest", 3, 4, 8);
+               n.node("Add", {"kept", "rest"}, {"y"});
+             }},
+        Case{"split_unread",
+             [](Network& n) {
+               convolution(n, "x", "c", 3, 4, 2).node("Split", {"c"}, {"y", "unread"}, {{"axis", std::int64_t(1)}});
+             }},
+        Case{"gather_twice", behind("Gather", {{"axis", std::int64_t(2)}}, {"rows"},
+                                    [](Network& n) { n.integers("rows", {1, 1, 5}); })},
+        Case{"slice", behind("Slice", {}, {"starts", "ends", "axes", "steps"},
+                             [](Network& n) {
+                               n.integers("starts", {1, 0}).integers("ends", {4, 5}).integers("axes", {1, 3});
+                               n.integers("steps", {1, 2});
+                             })},
+        Case{"pad", behind("Pad", {}, {"pads"}, [](Network& n) { n.integers("pads", {0, 0, 1, -1, 0, 0, 2, 1}); })},
+        Case{"transpose", behind("Transpose", {{"perm", Ints{0, 2, 3, 1}}})},
+        Case{"reshape", behind("Reshape", {}, {"shape"}, [](Network& n) { n.integers("shape", {0, 8, -1}); })}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+} // namespace
+} // namespace slr::test
