@@ -1,10 +1,12 @@
 #include "slr/refine/refine.hpp"
 
+#include "slr/linalg/lmvm.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/refine/adam.hpp"
 #include "slr/refine/objective.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
 
@@ -38,61 +40,108 @@ std::vector<double> pulls(const infer::Tape& tape, std::span<const double> start
   return result;
 }
 
-/// The iterate with the smallest loss on the selection images.
-class Best {
+/// What both optimisers work on: the objective with its pull, and the judgement after every pass.
+class Search {
 public:
-  Best(double loss, std::vector<float> weights) : loss_(loss), weights_(std::move(weights)) {}
-  void consider(double loss, std::span<const float> weights, std::int64_t epoch) {
-    if (!(loss < loss_)) return;
-    loss_ = loss;
-    weights_.assign(weights.begin(), weights.end());
-    epoch_ = epoch;
-  }
-  [[nodiscard]] double loss() const { return loss_; }
-  [[nodiscard]] std::int64_t epoch() const { return epoch_; }
-  [[nodiscard]] const std::vector<float>& weights() const { return weights_; }
-
-private:
-  double loss_;
-  std::vector<float> weights_;
-  std::int64_t epoch_ = 0;
-};
-
-/// One pass; returns the mean loss of its mini-batches.
-class Pass {
-public:
-  Pass(infer::Tape& tape, Objective& objective, const Settings& settings, std::int64_t steps)
-      : tape_(tape), objective_(objective), settings_(settings), cycle_{settings.peak_rate, steps},
-        adam_(static_cast<std::size_t>(tape.size())) {
-    const auto start = tape.weights();
-    weights_.assign(start.begin(), start.end());
-    start_ = weights_;
+  Search(infer::Tape& tape, Objective& objective, Objective& judge, const Settings& settings, const Listener& listener)
+      : tape_(tape), objective_(objective), judge_(judge), settings_(settings), listener_(listener) {
+    best_ = tape.weights();
+    start_.assign(best_.begin(), best_.end());
     pulls_ = pulls(tape, start_, settings.proximal);
+    result_.selection_loss_before = result_.selection_loss_after = last_ = judge.loss();
   }
-  double run(const std::vector<std::int64_t>& order, const std::function<void(std::int64_t)>& done) {
-    const auto size = static_cast<std::size_t>(settings_.batch_blocks);
+  [[nodiscard]] const Settings& settings() const { return settings_; }
+  [[nodiscard]] const std::vector<double>& start() const { return start_; }
+
+  void move_to(std::span<const double> weights) { tape_.set_weights(rounded(weights)); }
+  /// The mean loss over the blocks there, without the pull; its gradient with the pull.
+  [[nodiscard]] Objective::Value gradient(std::span<const double> weights, std::span<const std::int64_t> blocks) {
+    auto value = objective_.gradient(blocks);
+    for (std::size_t i = 0; i < weights.size(); ++i) value.gradient[i] += pulls_[i] * (weights[i] - start_[i]);
+    return value;
+  }
+  [[nodiscard]] double pull_loss(std::span<const double> weights) const {
     double sum = 0;
-    for (std::size_t first = 0; first < order.size(); first += size) {
-      const auto batch = std::span(order).subspan(first, std::min(size, order.size() - first));
-      auto [loss, gradient] = objective_.gradient(batch);
-      for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] += pulls_[i] * (weights_[i] - start_[i]);
-      adam_.step(weights_, gradient, cycle_.rate(step_++));
-      tape_.set_weights(rounded(weights_));
-      sum += loss * static_cast<double>(batch.size());
-      done(static_cast<std::int64_t>(first / size) + 1);
+    for (std::size_t i = 0; i < weights.size(); ++i) sum += pulls_[i] * std::pow(weights[i] - start_[i], 2);
+    return sum / 2;
+  }
+  void tell(std::int64_t batch, std::int64_t batches) const {
+    if (listener_) listener_({std::ssize(result_.epochs), settings_.epochs, batch, batches, last_});
+  }
+  /// Judges where it is after a pass; whether to go on.
+  [[nodiscard]] bool judge(double fit_loss) {
+    last_ = judge_.loss();
+    result_.epochs.push_back({fit_loss, last_});
+    const std::int64_t epoch = std::ssize(result_.epochs);
+    if (last_ < result_.selection_loss_after) {
+      result_.selection_loss_after = last_;
+      result_.best_epoch = epoch;
+      best_ = tape_.weights();
     }
-    return sum / static_cast<double>(order.size());
+    if (epoch >= settings_.epochs) return false;
+    if (epoch - result_.best_epoch < settings_.patience) return true;
+    result_.stop_reason = StopReason::no_improvement;
+    return false;
+  }
+  void diverged() { result_.stop_reason = StopReason::diverged; }
+  [[nodiscard]] Result result() && {
+    tape_.set_weights(best_);
+    result_.model = tape_.model();
+    result_.is_better = result_.best_epoch > 0;
+    return std::move(result_);
   }
 
 private:
   infer::Tape& tape_;
-  Objective& objective_;
+  Objective &objective_, &judge_;
   const Settings& settings_;
-  OneCycle cycle_;
-  Adam adam_;
-  std::int64_t step_ = 0;
-  std::vector<double> weights_, start_, pulls_;
+  const Listener& listener_;
+  std::vector<double> start_, pulls_;
+  std::vector<float> best_;
+  double last_ = 0; ///< on the selection images
+  Result result_;
 };
+
+void run_adam(Search& search, std::int64_t blocks) {
+  const Settings& settings = search.settings();
+  const std::int64_t size = settings.batch_blocks, batches = (blocks + size - 1) / size;
+  const OneCycle cycle{settings.peak_rate, batches * settings.epochs};
+  auto weights = search.start();
+  Adam adam(weights.size());
+  double sum = 0;
+  for (std::int64_t epoch = 1, step = 0; epoch == 1 || search.judge(sum / static_cast<double>(blocks)); ++epoch) {
+    const auto order = order_of_pass(blocks, settings.seed, epoch);
+    sum = 0;
+    for (std::int64_t batch = 0; batch < batches; ++batch) {
+      const std::int64_t count = std::min(size, blocks - batch * size);
+      const auto part =
+          std::span(order).subspan(static_cast<std::size_t>(batch * size), static_cast<std::size_t>(count));
+      const auto [loss, gradient] = search.gradient(weights, part);
+      adam.step(weights, gradient, cycle.rate(step++));
+      search.move_to(weights);
+      sum += loss * static_cast<double>(count);
+      search.tell(batch + 1, batches);
+    }
+  }
+}
+
+void run_lmvm(Search& search, std::int64_t blocks) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(blocks));
+  std::iota(all.begin(), all.end(), 0);
+  auto weights = search.start();
+  const auto function = [&](std::span<const double> at, std::span<double> gradient) {
+    search.move_to(at);
+    const auto value = search.gradient(at, all);
+    std::copy(value.gradient.begin(), value.gradient.end(), gradient.begin());
+    search.tell(1, 1);
+    return value.loss + search.pull_loss(at);
+  };
+  const auto after_iteration = [&](std::span<const double> at, double value) {
+    search.move_to(at);
+    return search.judge(value - search.pull_loss(at));
+  };
+  minimize_lmvm(function, weights, static_cast<int>(search.settings().epochs), after_iteration);
+}
 
 } // namespace
 
@@ -119,37 +168,17 @@ Result refine(const Communicator& comm, const Problem& problem, const Examples& 
           "a refinement needs images and passes");
   auto tape = collectively(comm, [&] { return tape_of(problem); });
   Objective objective(comm, tape, fit), judge(comm, tape, selection);
-  Result result;
-  result.selection_loss_before = judge.loss();
-  Best best(result.selection_loss_before, tape.weights());
-  const std::int64_t batches = (fit.blocks() + settings.batch_blocks - 1) / settings.batch_blocks;
-  Pass pass(tape, objective, settings, batches * settings.epochs);
-  double last = result.selection_loss_before;
-  for (std::int64_t epoch = 1; epoch <= settings.epochs; ++epoch) {
-    const auto done = [&](std::int64_t batch) {
-      if (listener) listener({epoch - 1, settings.epochs, batch, batches, last});
-    };
-    try {
-      const double fit_loss = pass.run(order_of_pass(fit.blocks(), settings.seed, epoch), done);
-      last = judge.loss();
-      result.epochs.push_back({fit_loss, last});
-    } catch (const Error& error) {
-      if (error.code() != ExitCode::numerical) throw;
-      result.stop_reason = StopReason::diverged;
-      break;
-    }
-    best.consider(last, tape.weights(), epoch);
-    if (epoch - best.epoch() >= settings.patience && epoch < settings.epochs) {
-      result.stop_reason = StopReason::no_improvement;
-      break;
-    }
+  Search search(tape, objective, judge, settings, listener);
+  try {
+    if (settings.optimizer == Optimizer::lmvm)
+      run_lmvm(search, fit.blocks());
+    else
+      run_adam(search, fit.blocks());
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::numerical) throw;
+    search.diverged();
   }
-  tape.set_weights(best.weights());
-  result.model = tape.model();
-  result.is_better = best.epoch() > 0;
-  result.best_epoch = best.epoch();
-  result.selection_loss_after = best.loss();
-  return result;
+  return std::move(search).result();
 }
 
 } // namespace slr::refine

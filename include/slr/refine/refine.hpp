@@ -62,10 +62,10 @@ struct Progress {
 };
 using Listener = std::function<void(const Progress&)>;
 
-/// Minimises the mean loss over the fit images by mini-batch Adam: blocks of 8 images in an order drawn anew for every
-/// pass, the gradients of a mini-batch summed exactly over all ranks, the step computed by every rank. After every pass
-/// the loss on the selection images decides which iterate is kept. The result has the same bits for every number of
-/// ranks. Collective.
+/// Minimises the mean loss over the fit images. Adam: mini-batches of blocks of 8 images in an order drawn anew for
+/// every pass. LMVM: quasi-Newton steps on all images, each evaluation a pass. Gradients are summed exactly over all
+/// ranks, the step is computed by every rank. After every pass (of LMVM: step) the loss on the selection images decides
+/// which iterate is kept. The result has the same bits for every number of ranks. Collective.
 ///
 /// Cost of a pass: forward and backward of all fit images, shared by the ranks, and one allreduce of the trained
 /// weights as doubles per mini-batch. \pre some fit and selection images, epochs >= 1
