@@ -79,6 +79,10 @@ LocalResponse local_response_of(const graph::Node& node) {
   return lrn;
 }
 
+bool has_lrn_primitive(const LocalResponse& lrn, const Dims& dims) {
+  return lrn.size % 2 == 1 && dims.size() == 4;
+}
+
 SoftmaxRows softmax_rows(Builder& b, const graph::Node& node, const Dims& dims) {
   constexpr std::int64_t opset_of_single_axis = 13;
   const bool is_single_axis = b.model().opset() >= opset_of_single_axis;
@@ -116,7 +120,7 @@ void plan_batch_normalization(Builder& b, const graph::Node& node) {
 void plan_lrn(Builder& b, const graph::Node& node) {
   const View input = real_input(b, node);
   const LocalResponse lrn = local_response_of(node);
-  if (lrn.size % 2 == 0 || input.dims.size() != 4) {
+  if (!has_lrn_primitive(lrn, input.dims)) {
     const View x = b.plain(input), y = b.make(input.dims, Kind::real, x.runtime);
     b.add_host({x}, {y}, [dims = x.dims, lrn](auto from, auto to) { lrn_even(dims, lrn, floats(from[0]), floats(to[0])); 
     });

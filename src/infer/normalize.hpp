@@ -14,6 +14,8 @@ struct LocalResponse {
   float alpha, beta, bias;
 };
 [[nodiscard]] LocalResponse local_response_of(const graph::Node& node);
+/// oneDNN centres an even number of channels differently.
+[[nodiscard]] bool has_lrn_primitive(const LocalResponse& lrn, const Dims& dims);
 
 /// Dimensions under which a Softmax or LogSoftmax works along one axis. Before opset 13 all dimensions from the node's
 /// axis on are one.

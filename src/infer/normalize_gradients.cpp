@@ -42,6 +42,26 @@ void lrn_backward(const Dims& dims, const LocalResponse& lrn, const float* x, co
     }
 }
 
+/// The same by oneDNN, which wants the forward pass' notes.
+View lrn_backward_of_images(Builder& b, const LocalResponse& lrn, const View& input, const View& given) {
+  constexpr auto across = dnnl::algorithm::lrn_across_channels;
+  const View x = b.in_layout(input, image_layout(input.dims)), gradient = b.in_layout(given, x.layout);
+  const dnnl::lrn_forward::primitive_desc forward(
+      {dnnl::prop_kind::forward_training, across, x.layout, lrn.size, lrn.alpha, lrn.beta, lrn.bias}, cpu_engine());
+  const dnnl::lrn_backward::primitive_desc pd({across, x.layout, x.layout, lrn.size, lrn.alpha, lrn.beta, lrn.bias},
+                                              cpu_engine(), forward);
+  const View result = b.make(x.dims, x.layout, true);
+  Builder::Arguments arguments{{DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_SRC, result}};
+  if (forward.workspace_desc().get_size() > 0) {
+    const View again = b.make(x.dims, x.layout, true), notes = b.make(x.dims, forward.workspace_desc(), true);
+    b.add_primitive(dnnl::lrn_forward(forward),
+                    {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, again}, {DNNL_ARG_WORKSPACE, notes}});
+    arguments.emplace_back(DNNL_ARG_WORKSPACE, notes);
+  }
+  b.add_primitive(dnnl::lrn_backward(pd), arguments);
+  return result;
+}
+
 } // namespace
 
 void batch_normalization_gradient(Backward& back, const graph::Node& node) {
@@ -59,9 +79,13 @@ void batch_normalization_gradient(Backward& back, const graph::Node& node) {
 
 void lrn_gradient(Backward& back, const graph::Node& node) {
   Builder& b = back.builder();
-  const View x = b.plain(b.input(node, 0)), gradient = b.plain(*back.of_output(node, 0));
+  const View input = b.input(node, 0);
+  const LocalResponse lrn = local_response_of(node);
+  if (has_lrn_primitive(lrn, input.dims))
+    return back.add(node, 0, lrn_backward_of_images(b, lrn, input, *back.of_output(node, 0)));
+  const View x = b.plain(input), gradient = b.plain(*back.of_output(node, 0));
   const View result = b.make(x.dims, Kind::real, true);
-  b.add_host({x, gradient}, {result}, [dims = x.dims, lrn = local_response_of(node)](auto in, auto out) {
+  b.add_host({x, gradient}, {result}, [dims = x.dims, lrn](auto in, auto out) {
     lrn_backward(dims, lrn, reinterpret_cast<const float*>(in[0]), reinterpret_cast<const float*>(in[1]),
                  reinterpret_cast<float*>(out[0]));
   });

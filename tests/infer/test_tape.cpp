@@ -3,6 +3,7 @@
 #include "network.hpp"
 #include "slr/infer/tape.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <sstream>
@@ -41,6 +42,8 @@ struct Case {
   std::function<void(Network&)> build; ///< from "x" (3 x 6 x 6 images) to "y"; weights called w.. and b.. are trained
   Loss loss = Loss::squared_error;
   std::int64_t opset = 13;
+  /// The last node's definition, where the interpreter does not have its operator.
+  std::function<graph::reference::Array(const graph::reference::Array&)> last = {};
 };
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.name;
@@ -65,6 +68,14 @@ std::function<void(Network&)> behind(const std::string& op, const std::map<std::
   };
 }
 
+/// The network's output in double.
+graph::reference::Array plain_output(const Case& c, graph::Model model, const Array& x) {
+  if (!c.last) return graph::reference::run(model, {{"x", in_double(x)}}).at("y");
+  const std::string from = model.nodes.back().inputs[0];
+  model.nodes.pop_back();
+  return c.last(graph::reference::run(model, {{"x", in_double(x)}}).at(from));
+}
+
 class Gradient : public testing::TestWithParam<Case> {};
 
 TEST_P(Gradient, EqualsTheCentralDifference) {
@@ -78,7 +89,7 @@ TEST_P(Gradient, EqualsTheCentralDifference) {
   Tape tape(model, options);
 
   const Array x = array({3, 3, 6, 6}, 1);
-  const auto outputs = graph::reference::run(model, {{"x", in_double(x)}}).at("y");
+  const auto outputs = plain_output(c, model, x);
   Array target{outputs.dims, numbers(graph::element_count(outputs.dims), 77)};
   std::vector<float> gradient(static_cast<std::size_t>(tape.size()));
   const auto losses = tape.losses(x, target, gradient);
@@ -101,7 +112,7 @@ TEST_P(Gradient, EqualsTheCentralDifference) {
     std::vector<float> values(weights.begin() + tensor.offset, weights.begin() + tensor.offset + tensor.size);
     values[i] += step;
     moved.initializers[tensor.name] = graph::Tensor::of_floats(tensor.dims, values);
-    return plain_loss(c.loss, graph::reference::run(moved, {{"x", in_double(x)}}).at("y").values, target.data, 3);
+    return plain_loss(c.loss, plain_output(c, moved, x).values, target.data, 3);
   };
   for (const auto& tensor : tape.trained())
     for (std::int64_t i = 0; i < tensor.size; i += 1 + tensor.size / 12) {
@@ -244,6 +255,181 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"transpose", behind("Transpose", {{"perm", Ints{0, 2, 3, 1}}})},
         Case{"reshape", behind("Reshape", {}, {"shape"}, [](Network& n) { n.integers("shape", {0, 8, -1}); })}),
     [](const auto& test) { return std::string(test.param.name); });
+
+using Plain = graph::reference::Array;
+
+auto everywhere(double (*f)(double)) {
+  return [f](Plain x) {
+    for (double& value : x.values) value = f(value);
+    return x;
+  };
+}
+
+/// f over the channels of every image and pixel of an N x C x H x W array.
+auto over_channels(std::function<std::vector<double>(const std::vector<double>&)> f) {
+  return [f](Plain x) {
+    const auto channels = static_cast<std::size_t>(x.dims[1]), area = static_cast<std::size_t>(x.dims[2] * x.dims[3]);
+    std::vector<double> line(channels);
+    for (std::size_t n = 0; n < static_cast<std::size_t>(x.dims[0]); ++n)
+      for (std::size_t i = 0; i < area; ++i) {
+        for (std::size_t k = 0; k < channels; ++k) line[k] = x.values[(n * channels + k) * area + i];
+        line = f(line);
+        for (std::size_t k = 0; k < channels; ++k) x.values[(n * channels + k) * area + i] = line[k];
+      }
+    return x;
+  };
+}
+
+auto normalised(std::int64_t size, double alpha, double beta, double bias) {
+  return over_channels([=](const std::vector<double>& x) {
+    const std::int64_t count = std::ssize(x);
+    std::vector<double> y(x.size());
+    for (std::int64_t c = 0; c < count; ++c) {
+      double sum = 0;
+      for (std::int64_t k = std::max<std::int64_t>(0, c - (size - 1) / 2); k <= std::min(count - 1, c + size / 2); ++k)
+        sum += x[static_cast<std::size_t>(k)] * x[static_cast<std::size_t>(k)];
+      y[static_cast<std::size_t>(c)] =
+          x[static_cast<std::size_t>(c)] / std::pow(bias + alpha / static_cast<double>(size) * sum, beta);
+    }
+    return y;
+  });
+}
+
+std::vector<double> softmax(const std::vector<double>& x) {
+  double sum = 0;
+  for (const double value : x) sum += std::exp(value);
+  std::vector<double> y;
+  for (const double value : x) y.push_back(std::exp(value) / sum);
+  return y;
+}
+std::vector<double> log_softmax(const std::vector<double>& x) {
+  auto y = softmax(x);
+  for (double& value : y) value = std::log(value);
+  return y;
+}
+
+/// All numbers of an image together, as a Softmax before operator set 13 takes them.
+Plain softmax_of_images(Plain x) {
+  const std::size_t size = x.values.size() / 3;
+  for (std::size_t n = 0; n < 3; ++n) {
+    const auto begin = x.values.begin() + static_cast<std::ptrdiff_t>(n * size);
+    const auto y = softmax({begin, begin + static_cast<std::ptrdiff_t>(size)});
+    std::copy(y.begin(), y.end(), begin);
+  }
+  return x;
+}
+
+/// The mean over the last two dimensions, or over the channels alone.
+Plain mean(const Plain& x, bool of_channels) {
+  const auto channels = static_cast<std::size_t>(x.dims[1]), area = static_cast<std::size_t>(x.dims[2] * x.dims[3]);
+  const std::size_t images = 3;
+  Plain y{of_channels ? Dims{3, x.dims[2], x.dims[3]} : Dims{3, x.dims[1], 1, 1}, {}};
+  y.values.assign(images * (of_channels ? area : channels), 0);
+  for (std::size_t n = 0; n < images; ++n)
+    for (std::size_t c = 0; c < channels; ++c)
+      for (std::size_t i = 0; i < area; ++i)
+        y.values[of_channels ? n * area + i : n * channels + c] +=
+            x.values[(n * channels + c) * area + i] / static_cast<double>(of_channels ? channels : area);
+  return y;
+}
+
+constexpr auto squared = Loss::squared_error;
+const std::map<std::string, graph::Attribute> lrn3{{"size", std::int64_t(3)}, {"alpha", 0.5F}, {"bias", 1.5F}};
+const std::map<std::string, graph::Attribute> lrn4{{"size", std::int64_t(4)}, {"alpha", 0.5F}, {"bias", 1.5F}};
+
+INSTANTIATE_TEST_SUITE_P(
+    ByDefinition, Gradient,
+    testing::Values(
+        Case{"hard_swish", behind("HardSwish", {}), squared, 14,
+             everywhere([](double x) { return x * std::clamp(x / 6 + 0.5, 0.0, 1.0); })},
+        Case{"hard_sigmoid", behind("HardSigmoid", {{"alpha", 0.25F}, {"beta", 0.5F}}), squared, 13,
+             everywhere([](double x) { return std::clamp(0.25 * x + 0.5, 0.0, 1.0); })},
+        Case{"gelu", behind("Gelu", {}), squared, 20,
+             everywhere([](double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2.0))); })},
+        Case{"gelu_tanh", behind("Gelu", {{"approximate", std::string("tanh")}}), squared, 20,
+             everywhere([](double x) {
+               return x / 2 * (1 + std::tanh(std::sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+             })},
+        Case{"erf", behind("Erf", {}), squared, 13, everywhere([](double x) { return std::erf(x); })},
+        Case{"lrn", behind("LRN", lrn3), squared, 13, normalised(3, 0.5, 0.75, 1.5)},
+        Case{"lrn_even", behind("LRN", lrn4), squared, 13, normalised(4, 0.5, 0.75, 1.5)},
+        Case{"softmax", behind("Softmax", {{"axis", std::int64_t(1)}}), squared, 13, over_channels(softmax)},
+        Case{"softmax_old", behind("Softmax", {}), squared, 11, softmax_of_images},
+        Case{"log_softmax", behind("LogSoftmax", {{"axis", std::int64_t(1)}}), squared, 13, over_channels(log_softmax)},
+        Case{"mean", behind("ReduceMean", {{"axes", Ints{2, 3}}}), Loss::kullback_leibler, 13,
+             [](const Plain& x) { return mean(x, false); }},
+        Case{"mean_of_channels", behind("ReduceMean", {{"axes", Ints{1}}, {"keepdims", std::int64_t(0)}}), squared, 13,
+             [](const Plain& x) { return mean(x, true); }}),
+    [](const auto& test) { return std::string(test.param.name); });
+
+TEST(Tape, GivesTheModelWithItsWeights) {
+  Network network({3, 6, 6});
+  convolution(convolution(network, "x", "c", 3, 4, 2), "c", "y", 4, 5, 4);
+  Tape tape(network.model(), {"x", {3, 6, 6}, "y", {"bc", "wy"}, Loss::squared_error, 4});
+  ASSERT_EQ(tape.trained().size(), 2U);
+  EXPECT_EQ(tape.trained()[1].offset, 4);
+  EXPECT_EQ(tape.size(), 4 + 5 * 4 * 9);
+  auto weights = numbers(tape.size(), 55);
+  tape.set_weights(weights);
+  EXPECT_EQ(tape.weights(), weights);
+  // What the tape computes with them is what its model computes.
+  const Array x = array({4, 3, 6, 6}, 1);
+  const Array y = infer::Executor(tape.model()).run_one("x", x, "y");
+  const auto losses = tape.losses(x, y);
+  for (const double loss : losses) EXPECT_LT(loss, 1e-10);
+}
+
+TEST(Tape, RepeatsItsBits) {
+  Network network({3, 6, 6});
+  flat_gemm(1)(network);
+  Tape tape(network.model(), {"x", {3, 6, 6}, "y", {"wc", "w_gemm", "b_gemm"}, Loss::kullback_leibler, 8});
+  const Array x = array({8, 3, 6, 6}, 1), other = array({8, 3, 6, 6}, 2), target = array({8, 5}, 3);
+  std::vector<float> first(static_cast<std::size_t>(tape.size())), again(first.size());
+  const auto losses = tape.losses(x, target, first);
+  (void)tape.losses(other, target, again);
+  EXPECT_EQ(tape.losses(x, target, again), losses);
+  EXPECT_EQ(first, again);
+}
+
+TEST(Tape, CountsOnlyTheImagesThatAreThere) {
+  Network network({3, 6, 6});
+  flat_gemm(0)(network);
+  Tape tape(network.model(), {"x", {3, 6, 6}, "y", {"wc"}, Loss::squared_error, 8});
+  const Array all = array({8, 3, 6, 6}, 1), target = array({8, 5}, 3);
+  std::vector<float> sum(static_cast<std::size_t>(tape.size())), part(sum.size());
+  (void)tape.losses(all, target, sum);
+  std::vector<double> parts(sum.size(), 0.0);
+  for (const std::int64_t first : {0, 3}) {
+    const std::int64_t count = first == 0 ? 3 : 5;
+    const auto images = std::span(all.data).subspan(static_cast<std::size_t>(first * 108));
+    const auto targets = std::span(target.data).subspan(static_cast<std::size_t>(first * 5));
+    (void)tape.losses(infer::ArrayView({count, 3, 6, 6}, images.first(static_cast<std::size_t>(count * 108))),
+                      infer::ArrayView({count, 5}, targets.first(static_cast<std::size_t>(count * 5))), part);
+    for (std::size_t i = 0; i < parts.size(); ++i) parts[i] += static_cast<double>(part[i]);
+  }
+  double largest = 0;
+  for (const double value : parts) largest = std::max(largest, std::abs(value));
+  // Eight images of 36 positions, summed in another order.
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    EXPECT_NEAR(static_cast<double>(sum[i]), parts[i], 8 * 36 * unit_roundoff * largest);
+}
+
+TEST(Tape, NamesWhatItCannotDo) {
+  const auto tape_of = [](const Network& network, const std::string& weight) {
+    return [&network, weight] { return Tape(network.model(), {"x", {3, 6, 6}, "y", {weight}, Loss::squared_error, 4}); };
+  };
+  Network rows({3, 6, 6});
+  convolution(rows, "x", "c", 3, 3, 2).node("MatMul", {"c", "x"}, {"y"});
+  EXPECT_NE(refusal(tape_of(rows, "wc")).find("node 'MatMul_y' (MatMul): a product of two values"), std::string::npos);
+  Network plain({3, 6, 6});
+  convolution(plain, "x", "y", 3, 3, 2).constant("unread", {1}, {0.0F});
+  EXPECT_NE(refusal(tape_of(plain, "unread")).find("does not depend on the weight 'unread'"), std::string::npos);
+  EXPECT_NE(refusal(tape_of(plain, "missing")).find("no float32 weight 'missing'"), std::string::npos);
+  Network scaled({3, 6, 6});
+  scaled.node("Flatten", {"x"}, {"f"}).constant("w", array({108, 5}, 8));
+  scaled.node("Gemm", {"f", "w"}, {"y"}, {{"alpha", 2.0F}});
+  EXPECT_NE(refusal(tape_of(scaled, "w")).find("node 'Gemm_y' (Gemm)"), std::string::npos);
+}
 
 } // namespace
 } // namespace slr::test
