@@ -9,8 +9,8 @@
 
 #include <boost/program_options.hpp>
 
-#include <ctime>
 #include <cstdio>
+#include <ctime>
 #include <iostream>
 
 namespace {
@@ -74,7 +74,8 @@ void run_one(const Communicator& comm, const run::Configuration& config, const r
                                              {"cpu_seconds_rank_0", cpu}}
                           .dump()
                           .c_str());
-  if (std::getenv("CURVE")) for (auto& e : refined->result.epochs) std::printf("  %.5f %.5f\n", e.fit_loss, e.selection_loss);
+  if (std::getenv("CURVE"))
+    for (auto& e : refined->result.epochs) std::printf("  %.5f %.5f\n", e.fit_loss, e.selection_loss);
   std::fflush(stdout);
 }
 
@@ -87,8 +88,8 @@ int main(int argc, char** argv) {
   std::vector<std::string> overrides;
   po::options_description words("Options");
   words.add_options()("config", po::value(&config_file)->required(), "configuration of the run")(
-      "model", po::value(&model)->required(), "its compressed.onnx")(
-      "set", po::value(&overrides)->composing(), "key=value, as slr_compress");
+      "model", po::value(&model)->required(), "its compressed.onnx")("set", po::value(&overrides)->composing(),
+                                                                     "key=value, as slr_compress");
   po::positional_options_description positions;
   positions.add("config", 1);
   po::variables_map values;

@@ -27,9 +27,9 @@ View through(Builder& b, const Eltwise& f, bool by_value, const View& x, const V
       {dnnl::prop_kind::forward_training, algorithm, x.layout, f.alpha, f.beta}, cpu_engine());
   const dnnl::eltwise_backward::primitive_desc pd({algorithm, x.layout, x.layout, f.alpha, f.beta}, cpu_engine(),
                                                   forward);
-  b.add_primitive(dnnl::eltwise_backward(pd), {{by_value ? DNNL_ARG_DST : DNNL_ARG_SRC, x},
-                                               {DNNL_ARG_DIFF_DST, gradient},
-                                               {DNNL_ARG_DIFF_SRC, result}});
+  b.add_primitive(
+      dnnl::eltwise_backward(pd),
+      {{by_value ? DNNL_ARG_DST : DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_SRC, result}});
   return result;
 }
 

@@ -47,10 +47,9 @@ LinearGradients gradients_of_conv_weights(Builder& b, const Convolution& c, cons
                                 cpu_engine(), d.forward);
   const Dims dims = weight_dims(c.weight, c.groups);
   const View weights = b.make(dims, pd.diff_weights_desc(), true), bias = b.make({c.output[1]}, d.bias, true);
-  b.add_primitive(Conv(pd), {{DNNL_ARG_SRC, x},
-                             {DNNL_ARG_DIFF_DST, gradient},
-                             {DNNL_ARG_DIFF_WEIGHTS, weights},
-                             {DNNL_ARG_DIFF_BIAS, bias}});
+  b.add_primitive(
+      Conv(pd),
+      {{DNNL_ARG_SRC, x}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_WEIGHTS, weights}, {DNNL_ARG_DIFF_BIAS, bias}});
   return {Builder::alias(b.plain(weights), c.weight.dims), bias};
 }
 

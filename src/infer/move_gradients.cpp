@@ -27,8 +27,8 @@ View inserted(Builder& b, const View& value, const Box& box, const View& x) {
 }
 
 View zeros(Builder& b, const Dims& dims) {
-  return b.known_value(dims, std::span<const float>(std::vector<float>(
-                                 static_cast<std::size_t>(graph::element_count(dims)), 0.0F)));
+  return b.known_value(
+      dims, std::span<const float>(std::vector<float>(static_cast<std::size_t>(graph::element_count(dims)), 0.0F)));
 }
 
 void scatter(const Table& table, const std::vector<std::int64_t>& indices, const float* from, float* to) {
@@ -92,8 +92,8 @@ void pad_gradient(Backward& back, const graph::Node& node) {
     const std::int64_t begin = padding.begin[d], end = padding.end[d];
     there.first[d] = std::max<std::int64_t>(begin, 0);
     here.first[d] = std::max<std::int64_t>(-begin, 0);
-    there.count[d] = std::max<std::int64_t>(
-        x.dims[d] + std::min<std::int64_t>(begin, 0) + std::min<std::int64_t>(end, 0), 0);
+    there.count[d] =
+        std::max<std::int64_t>(x.dims[d] + std::min<std::int64_t>(begin, 0) + std::min<std::int64_t>(end, 0), 0);
   }
   back.add(node, 0, inserted(b, extracted(b, gradient, there), here, x));
 }
@@ -106,9 +106,10 @@ void transpose_gradient(Backward& back, const graph::Node& node) {
   const Dims own = result.strides();
   Dims strides(own.size());
   for (std::size_t d = 0; d < own.size(); ++d) strides[d] = own[static_cast<std::size_t>(perm[d])];
-  b.add_host({gradient}, {result}, [dims = gradient.dims, from_strides = gradient.strides(), strides](auto from, auto to) {
-    copy_box(Kind::real, dims, from[0], {0, from_strides}, to[0], {0, strides});
-  });
+  b.add_host({gradient}, {result},
+             [dims = gradient.dims, from_strides = gradient.strides(), strides](auto from, auto to) {
+               copy_box(Kind::real, dims, from[0], {0, from_strides}, to[0], {0, strides});
+             });
   back.add(node, 0, result);
 }
 

@@ -122,8 +122,8 @@ void plan_lrn(Builder& b, const graph::Node& node) {
   const LocalResponse lrn = local_response_of(node);
   if (!has_lrn_primitive(lrn, input.dims)) {
     const View x = b.plain(input), y = b.make(input.dims, Kind::real, x.runtime);
-    b.add_host({x}, {y}, [dims = x.dims, lrn](auto from, auto to) { lrn_even(dims, lrn, floats(from[0]), floats(to[0])); 
-    });
+    b.add_host({x}, {y},
+               [dims = x.dims, lrn](auto from, auto to) { lrn_even(dims, lrn, floats(from[0]), floats(to[0])); });
     return b.define(node, 0, y);
   }
   const View x = b.in_layout(input, image_layout(input.dims));

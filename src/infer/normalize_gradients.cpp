@@ -36,8 +36,7 @@ void lrn_backward(const Dims& dims, const LocalResponse& lrn, const float* x, co
         for (std::int64_t k = std::max<std::int64_t>(0, c - behind); k <= std::min(channels - 1, c + before); ++k)
           through_sums += weighted[static_cast<std::size_t>(k)];
         const double direct = at(gradient, c) * std::pow(sum[static_cast<std::size_t>(c)], -beta);
-        result[(n * channels + c) * area + i] =
-            static_cast<float>(direct - 2 * share * beta * at(x, c) * through_sums);
+        result[(n * channels + c) * area + i] = static_cast<float>(direct - 2 * share * beta * at(x, c) * through_sums);
       }
     }
 }
@@ -99,8 +98,7 @@ void softmax_gradient(Backward& back, const graph::Node& node) {
   const View value = Builder::alias(y, rows.dims);
   const View gradient = Builder::alias(b.plain(*back.of_output(node, 0)), rows.dims);
   const View result = b.make(rows.dims, Kind::real, true);
-  const Builder::Arguments arguments{
-      {DNNL_ARG_DST, value}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_SRC, result}};
+  const Builder::Arguments arguments{{DNNL_ARG_DST, value}, {DNNL_ARG_DIFF_DST, gradient}, {DNNL_ARG_DIFF_SRC, result}};
   const auto kind = dnnl::prop_kind::forward_training;
   if (node.op == "Softmax") {
     const dnnl::softmax_forward::primitive_desc forward({kind, value.layout, rows.axis}, cpu_engine());

@@ -71,9 +71,8 @@ View unpool(Builder& b, const View& input, const View& given, dnnl::algorithm al
   if (is_dilated(w)) {
     const auto forward = dilated_pooling(kind, algorithm, x, y, w);
     if (is_max)
-      arguments.emplace_back(
-          DNNL_ARG_WORKSPACE,
-          notes_of_maxima(b, dnnl::pooling_v2_forward(forward), forward.workspace_desc(), x, y));
+      arguments.emplace_back(DNNL_ARG_WORKSPACE,
+                             notes_of_maxima(b, dnnl::pooling_v2_forward(forward), forward.workspace_desc(), x, y));
     const dnnl::pooling_v2_backward::primitive_desc pd(
         {algorithm, x.layout, y.layout, w.strides, w.kernel, spaces(w), w.pads_begin, padded_ends(w)}, cpu_engine(),
         forward);
@@ -189,16 +188,15 @@ void average_pool_gradient(Backward& back, const graph::Node& node) {
 void global_average_pool_gradient(Backward& back, const graph::Node& node) {
   Builder& b = back.builder();
   const View x = b.input(node, 0);
-  back.add(node, 0,
-           unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_avg_include_padding,
-                  whole_map(spatial_dims(x))));
+  back.add(
+      node, 0,
+      unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_avg_include_padding, whole_map(spatial_dims(x))));
 }
 
 void global_max_pool_gradient(Backward& back, const graph::Node& node) {
   Builder& b = back.builder();
   const View x = b.input(node, 0);
-  back.add(node, 0,
-           unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_max, whole_map(spatial_dims(x))));
+  back.add(node, 0, unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_max, whole_map(spatial_dims(x))));
 }
 
 } // namespace slr::infer

@@ -57,8 +57,8 @@ void Tape::State::take_weights() {
     trained.push_back({name, found->second.dims, size, static_cast<std::int64_t>(values.size())});
     size += trained.back().size;
     // The tape owns the bytes, and outlives the plan.
-    weights.emplace(name, std::shared_ptr<std::byte>(std::shared_ptr<void>(),
-                                                     reinterpret_cast<std::byte*>(bytes.back().data())));
+    weights.emplace(
+        name, std::shared_ptr<std::byte>(std::shared_ptr<void>(), reinterpret_cast<std::byte*>(bytes.back().data())));
   }
   require(!trained.empty() && weights.size() == trained.size(), "trained weights must be distinct and some");
 }
@@ -168,8 +168,7 @@ void Tape::set_weights(std::span<const float> weights) {
 graph::Model Tape::model() const {
   graph::Model result = state_->model;
   for (std::size_t i = 0; i < state_->trained.size(); ++i)
-    result.initializers[state_->trained[i].name] =
-        graph::Tensor::of_floats(state_->trained[i].dims, state_->bytes[i]);
+    result.initializers[state_->trained[i].name] = graph::Tensor::of_floats(state_->trained[i].dims, state_->bytes[i]);
   return result;
 }
 

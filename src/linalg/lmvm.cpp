@@ -114,7 +114,8 @@ void minimize_lmvm(const SmoothFunction& function, std::span<double> x, int most
   check_petsc(TaoSetType(tao.handle, TAOLMVM), "TaoSetType");
   check_petsc(TaoSetSolution(tao.handle, solution.handle), "TaoSetSolution");
   check_petsc(TaoSetObjectiveAndGradient(tao.handle, nullptr, evaluate, &context), "TaoSetObjectiveAndGradient");
-  check_petsc(TaoSetConvergenceTest(tao.handle, [](Tao t, void* p) { return look(t, p); }, &context),
+  check_petsc(TaoSetConvergenceTest(
+                  tao.handle, [](Tao t, void* p) { return look(t, p); }, &context),
               "TaoSetConvergenceTest");
   const PetscErrorCode code = TaoSolve(tao.handle);
   if (context.error) std::rethrow_exception(context.error);

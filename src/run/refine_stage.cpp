@@ -21,7 +21,8 @@ std::vector<bool> nodes_behind(const graph::Model& model, const std::string& val
   std::vector<bool> needed(model.nodes.size());
   for (std::size_t i = model.nodes.size(); i-- > 0;) {
     const auto& node = model.nodes[i];
-    needed[i] = std::any_of(node.outputs.begin(), node.outputs.end(), [&](const auto& o) { return wanted.contains(o); });
+    needed[i] =
+        std::any_of(node.outputs.begin(), node.outputs.end(), [&](const auto& o) { return wanted.contains(o); });
     if (needed[i]) wanted.insert(node.inputs.begin(), node.inputs.end());
   }
   return needed;
@@ -127,21 +128,20 @@ std::vector<std::string> trained_weights(const graph::Model& model, const std::s
 
 std::optional<RefineOutcome> refine_network(const Communicator& comm, const Network& network, const ImageFeed& feed,
                                             const Configuration& config, SweepResult& result, Progress& progress) {
-  if (config.refine.epochs == 0) return std::nullopt;
   const auto start = std::chrono::steady_clock::now();
-  const auto trained = trained_weights(result.model, network.logits, network.layers, result.layers, config.refine.dense);
+  const auto trained =
+      trained_weights(result.model, network.logits, network.layers, result.layers, config.refine.dense);
   const std::int64_t part = part_of_feed(feed, config.refine.images);
   if (trained.empty() || part < 3) return std::nullopt;
   progress.stage("refine", 0);
   const refine::Reference reference{network.model, network.input, network.logits};
-  const auto examples = [&](Role role) {
-    return refine::Examples(comm, images_of_role(feed, role, part), reference);
-  };
+  const auto examples = [&](Role role) { return refine::Examples(comm, images_of_role(feed, role, part), reference); };
   const auto fit = examples(Role::fit), selection = examples(Role::selection), report = examples(Role::report);
   const auto& shape = network.input_shape;
   const auto problem_of = [&](const graph::Model& model) {
-    return refine::Problem{model, network.input, network.logits, {shape.channels, shape.height, shape.width}, trained,
-                           loss_for(fit.target_dims())};
+    return refine::Problem{model,          network.input,
+                           network.logits, {shape.channels, shape.height, shape.width},
+                           trained,        loss_for(fit.target_dims())};
   };
   RefineOutcome outcome;
   outcome.images = fit.images();

@@ -29,7 +29,8 @@ std::vector<float> numbers(std::int64_t count, std::uint32_t seed, float scale =
 const Dims image_dims{2, 8, 8};
 const std::vector<std::string> all_weights{"v", "u", "ub", "kept", "w", "b"};
 
-/// Low rank and kept channels behind a convolution, then a fully connected layer: 5 classes. `noise` spoils the weights.
+/// Low rank and kept channels behind a convolution, then a fully connected layer: 5 classes. `noise` spoils the
+/// weights.
 graph::Model network(float noise) {
   graph::Model m;
   m.opsets[""] = 13;

@@ -13,10 +13,10 @@ using SmoothFunction = std::function<double(std::span<const double> x, std::span
 using IterateListener = std::function<bool(std::span<const double> x, double value)>;
 
 /// Limited-memory BFGS with a line search after Moré and Thuente (TAO's `lmvm`) from `x`, which becomes the last
-/// iterate. Ends when the listener says so, after the iteration that reaches `most_evaluations` of the function, or when the line search finds
-/// nothing better. Every rank minimises alone (PETSc sees a communicator of one): where the function is collective and
-/// returns the same bits everywhere, all ranks take the same steps. An exception of the function or the listener
-/// passes through. Cost beside the function: some ten vector operations per remembered step.
+/// iterate. Ends when the listener says so, after the iteration that reaches `most_evaluations` of the function, or
+/// when the line search finds nothing better. Every rank minimises alone (PETSc sees a communicator of one): where the
+/// function is collective and returns the same bits everywhere, all ranks take the same steps. An exception of the
+/// function or the listener passes through. Cost beside the function: some ten vector operations per remembered step.
 /// \throws Error{numerical} if PETSc fails.
 void minimize_lmvm(const SmoothFunction& function, std::span<double> x, int most_evaluations,
                    const IterateListener& listener);

@@ -1,8 +1,8 @@
 #pragma once
 /// \file
 /// All weights of a compressed network together: its output is pulled back towards the original's, without labels.
-#include "slr/refine/examples.hpp"
 #include "slr/infer/tape.hpp"
+#include "slr/refine/examples.hpp"
 
 #include <functional>
 #include <optional>

@@ -32,8 +32,8 @@ struct RefineOutcome {
 
 /// Refines `result.model` on the fit images (i mod 10 > 1) of the whole feed, at most refine.images of them, and
 /// replaces it if the loss on the selection images (i mod 10 = 1) of the same part of the feed falls. Collective; the
-/// same bits for every number of ranks. None if refine.epochs is 0, if no layer is compressed, or if the feed has no
-/// selection image. \throws Error{bad_data} naming the node that cannot be differentiated.
+/// same bits for every number of ranks. None if no layer is compressed or if the feed has no selection image.
+/// \pre refine.epochs > 0 \throws Error{bad_data} naming the node that cannot be differentiated.
 [[nodiscard]] std::optional<RefineOutcome> refine_network(const Communicator& comm, const Network& network,
                                                           const ImageFeed& feed, const Configuration& config,
                                                           SweepResult& result, Progress& progress);

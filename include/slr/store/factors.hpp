@@ -28,9 +28,9 @@ struct RefinedWeight {
 
 /// What replaces a layer's W: U V on the columns that are left, B on those that are kept (for `filter`, rows instead of
 /// columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B` float32, `kept_groups` int64,
-/// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`. U, V, B and bias are
-/// the layer's own solution, on which errors and certificate are; what the refinement of the whole network made of them
-/// is beside them, `/<layer>/refined/<name>` float32, as the network's file has it.
+/// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`. U,
+/// V, B and bias are the layer's own solution, on which errors and certificate are; what the refinement of the whole
+/// network made of them is beside them, `/<layer>/refined/<name>` float32, as the network's file has it.
 struct LayerFactors {
   std::string name;
   FactorMatrix u; ///< rows x r
@@ -40,7 +40,7 @@ struct LayerFactors {
   std::vector<float> bias;
   std::map<std::string, AttributeValue> certificate;
   std::map<std::string, std::vector<double>> traces;
-  std::map<std::string, RefinedWeight> refined;
+  std::map<std::string, RefinedWeight> refined{};
 
   bool operator==(const LayerFactors&) const = default;
 };
