@@ -23,7 +23,7 @@ void Adam::step(std::span<double> weights, std::span<const double> gradient, dou
   for (std::size_t i = 0; i < weights.size(); ++i) {
     first_[i] = decay_first * first_[i] + (1 - decay_first) * gradient[i];
     second_[i] = decay_second * second_[i] + (1 - decay_second) * gradient[i] * gradient[i];
-    weights[i] -= scale * first_[i] / (std::sqrt(second_[i] / correction) + smallest);
+    weights[i] -= scale * scales_[i] * first_[i] / (std::sqrt(second_[i] / correction) + smallest);
   }
 }
 

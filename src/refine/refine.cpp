@@ -40,6 +40,18 @@ std::vector<double> pulls(const infer::Tape& tape, std::span<const double> start
   return result;
 }
 
+/// The root mean square of every weight's tensor: steps are in proportion to it. 1 for a tensor of zeros.
+std::vector<double> magnitudes(const infer::Tape& tape, std::span<const double> start) {
+  std::vector<double> result(start.size(), 1.0);
+  for (const auto& tensor : tape.trained()) {
+    const auto part = start.subspan(static_cast<std::size_t>(tensor.offset), static_cast<std::size_t>(tensor.size));
+    const double square = std::inner_product(part.begin(), part.end(), part.begin(), 0.0);
+    if (square > 0)
+      std::fill_n(result.begin() + tensor.offset, tensor.size, std::sqrt(square / static_cast<double>(tensor.size)));
+  }
+  return result;
+}
+
 /// What both optimisers work on: the objective with its pull, and the judgement after every pass.
 class Search {
 public:
@@ -52,6 +64,7 @@ public:
   }
   [[nodiscard]] const Settings& settings() const { return settings_; }
   [[nodiscard]] const std::vector<double>& start() const { return start_; }
+  [[nodiscard]] std::vector<double> scales() const { return magnitudes(tape_, start_); }
 
   void move_to(std::span<const double> weights) { tape_.set_weights(rounded(weights)); }
   /// The mean loss over the blocks there, without the pull; its gradient with the pull.
@@ -107,7 +120,7 @@ void run_adam(Search& search, std::int64_t blocks) {
   const std::int64_t size = settings.batch_blocks, batches = (blocks + size - 1) / size;
   const OneCycle cycle{settings.peak_rate, batches * settings.epochs};
   auto weights = search.start();
-  Adam adam(weights.size());
+  Adam adam(search.scales());
   double sum = 0;
   for (std::int64_t epoch = 1, step = 0; epoch == 1 || search.judge(sum / static_cast<double>(blocks)); ++epoch) {
     const auto order = order_of_pass(blocks, settings.seed, epoch);

@@ -21,14 +21,14 @@ TEST(OneCycle, OfOneStep) {
   EXPECT_GT((OneCycle{0.5, 1}.rate(0)), 0);
 }
 
-TEST(Adam, FirstStepIsTheRateWhateverTheScale) {
-  // m / (1 - .9) = g and v / (1 - .999) = g^2, so the step is rate g / (|g| + 1e-8).
-  Adam adam(3);
+TEST(Adam, FirstStepIsTheRateWhateverTheGradient) {
+  // m / (1 - .9) = g and v / (1 - .999) = g^2, so the step is rate s g / (|g| + 1e-8).
+  Adam adam({1, 3, 1});
   std::vector<double> weights{1, 2, 3};
   const std::vector<double> gradient{1e-3, -40, 0};
   adam.step(weights, gradient, 0.25);
   EXPECT_NEAR(weights[0], 1 - 0.25 * 1e-3 / (1e-3 + 1e-8), 1e-14);
-  EXPECT_NEAR(weights[1], 2 + 0.25, 1e-9);
+  EXPECT_NEAR(weights[1], 2 + 3 * 0.25, 1e-9);
   EXPECT_EQ(weights[2], 3);
 }
 
@@ -37,7 +37,7 @@ TEST(Adam, FindsTheMinimumOfAParabola) {
   const std::vector<double> a{1e-2, 1, 10}, c{3, -1, 0.5};
   std::vector<double> weights{0, 0, 0}, gradient(3);
   const OneCycle cycle{0.1, 2000};
-  Adam adam(3);
+  Adam adam({1, 1, 1});
   for (std::int64_t i = 0; i < cycle.steps; ++i) {
     for (std::size_t k = 0; k < 3; ++k) gradient[k] = a[k] * (weights[k] - c[k]);
     adam.step(weights, gradient, cycle.rate(i));

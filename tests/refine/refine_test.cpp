@@ -175,7 +175,7 @@ TEST_P(OfOptimizer, GivesTheSameBitsForEveryNumberOfRanks) {
   settings.optimizer = GetParam();
   settings.epochs = GetParam() == Optimizer::lmvm ? 20 : 4;
   settings.batch_blocks = 5;
-  settings.peak_rate = 4e-3;
+  settings.peak_rate = 2e-2;
   settings.proximal = 1e-3;
   const Setting all(MPI_COMM_WORLD), alone(MPI_COMM_SELF);
   const auto here = refine(all.comm, all.problem(), all.fit, all.selection, settings);

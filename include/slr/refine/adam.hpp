@@ -4,6 +4,7 @@
 /// Super-Convergence, 2018).
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace slr::refine {
@@ -18,15 +19,17 @@ struct OneCycle {
 };
 
 /// Moments of the gradient, and the steps that follow from them:
-///   m <- .9 m + .1 g,  v <- .999 v + .001 g^2,  w <- w - rate (m / (1 - .9^t)) / (sqrt(v / (1 - .999^t)) + 1e-8).
+///   m <- .9 m + .1 g,  v <- .999 v + .001 g^2,  w <- w - rate s (m / (1 - .9^t)) / (sqrt(v / (1 - .999^t)) + 1e-8)
+/// with a scale s per weight, because the plain step has the same size for weights of every magnitude.
 class Adam {
 public:
-  explicit Adam(std::size_t size) : first_(size, 0.0), second_(size, 0.0) {}
-  /// Local. \pre weights and gradient of the size
+  explicit Adam(std::vector<double> scales)
+      : scales_(std::move(scales)), first_(scales_.size(), 0.0), second_(scales_.size(), 0.0) {}
+  /// Local. \pre as many weights and entries of the gradient as scales
   void step(std::span<double> weights, std::span<const double> gradient, double rate);
 
 private:
-  std::vector<double> first_, second_;
+  std::vector<double> scales_, first_, second_;
   std::int64_t steps_ = 0;
 };
 

@@ -30,7 +30,7 @@ struct Settings {
   std::int64_t epochs = 10;
   Optimizer optimizer = Optimizer::automatic;
   std::uint64_t seed = 1;         ///< of the order of the blocks
-  double peak_rate = 6e-4;        ///< of Adam
+  double peak_rate = 1e-2;        ///< of Adam, relative to the root mean square of each tensor
   std::int64_t batch_blocks = 12; ///< of 8 images each, in a mini-batch
   /// Weight of the pull towards the start: proximal / 2 sum over tensors of ||W - W_start||^2 / ||W_start||^2.
   double proximal = 0;
