@@ -23,10 +23,6 @@ std::shared_ptr<std::byte> allocate(std::size_t bytes) {
   }
 }
 
-std::string described(const graph::Node& node) {
-  return "node '" + node.name + "' (" + node.op + ")";
-}
-
 } // namespace
 
 dnnl::memory WeightCache::reordered(const std::shared_ptr<const std::byte>& plain, const dnnl::memory::desc& layout,
@@ -43,6 +39,16 @@ dnnl::memory WeightCache::reordered(const std::shared_ptr<const std::byte>& plai
   entries_.emplace(plain.get(), Entry{plain, layout, target});
   bytes_ += wanted.get_size();
   return target;
+}
+
+void WeightCache::refresh(const std::byte* plain) {
+  dnnl::stream stream(cpu_engine());
+  const auto [begin, end] = entries_.equal_range(plain);
+  for (auto entry = begin; entry != end; ++entry) {
+    dnnl::memory source(entry->second.layout, cpu_engine(), const_cast<std::byte*>(plain)); // only read
+    dnnl::reorder(source, entry->second.memory).execute(stream, source, entry->second.memory);
+  }
+  stream.wait();
 }
 
 Builder::Builder(const graph::Model& model, Preparations& prepared, std::int64_t block,
@@ -93,6 +99,11 @@ void Builder::mark_needed() {
 }
 
 std::unique_ptr<Plan> Builder::build() {
+  plan_nodes();
+  return finish();
+}
+
+void Builder::plan_nodes() {
   mark_needed();
   // Constants first: an activation may be fused before its bounds' turn in the order of the nodes.
   for (std::size_t i = 0; i < needed_.size(); ++i)
@@ -102,20 +113,17 @@ std::unique_ptr<Plan> Builder::build() {
   for (const auto& [name, index] : fetches_)
     if (plan_->result_dims[index].empty())
       refuse("the value '" + name + "' does not depend on the images and cannot be fetched");
+}
+
+std::unique_ptr<Plan> Builder::finish() {
   plan_->place();
   return std::move(plan_);
 }
 
 void Builder::build_node(std::size_t index) {
   const graph::Node& node = model_.nodes[index];
-  try {
-    operator_of(node)(*this, node);
-    done_[index] = true;
-  } catch (const dnnl::error& error) {
-    refuse(described(node) + ": oneDNN cannot run it with these dimensions (" + error.what() + ")");
-  } catch (const Error& error) {
-    throw Error(error.code(), described(node) + ": " + error.what());
-  }
+  name_refusals(node, [&] { operator_of(node)(*this, node); });
+  done_[index] = true;
 }
 
 bool Builder::has_input(const graph::Node& node, std::size_t index) {
@@ -125,6 +133,12 @@ bool Builder::has_input(const graph::Node& node, std::size_t index) {
 View Builder::value(const std::string& name) {
   if (const auto found = values_.find(name); found != values_.end()) return found->second;
   const auto initializer = model_.initializers.find(name);
+  if (initializer != model_.initializers.end() && trained_ != nullptr && trained_->contains(name)) {
+    const Dims& dims = initializer->second.dims;
+    View view{dims, Kind::real, plain_layout(dims), 0, false};
+    view.storage = plan_->add_storage({trained_->at(name), view.bytes(), 0, 0, 0});
+    return values_.emplace(name, view).first->second;
+  }
   if (initializer == model_.initializers.end()) refuse("its input '" + name + "' was not made by an earlier node");
   return values_.emplace(name, known_value(initializer->second)).first->second;
 }
@@ -149,8 +163,15 @@ std::vector<std::int64_t> Builder::known_ints(const graph::Node& node, std::size
 
 std::span<const float> Builder::known_floats(const View& view) const {
   if (view.kind != Kind::real) refuse("floats are needed where it has integers");
+  if (is_trained(view)) refuse("a weight that is trained cannot be used like this");
   return {reinterpret_cast<const float*>(plan_->data(view.storage, nullptr)),
           static_cast<std::size_t>(graph::element_count(view.dims))};
+}
+
+bool Builder::is_trained(const View& view) const {
+  if (trained_ == nullptr || view.runtime) return false;
+  const std::byte* bytes = plan_->storage(view.storage).fixed.get();
+  return std::any_of(trained_->begin(), trained_->end(), [&](const auto& w) { return w.second.get() == bytes; });
 }
 
 bool Builder::is_known(const std::string& name) const {
@@ -247,7 +268,12 @@ View Builder::alias(const View& view, const Dims& dims) {
 
 void Builder::add_step(Plan::Step step, const std::vector<View>& used) {
   const bool known = std::all_of(used.begin(), used.end(), [](const View& view) { return !view.runtime; });
-  if (known) return step({});
+  if (known) {
+    // What is computed now would not follow the weight.
+    if (std::any_of(used.begin(), used.end(), [this](const View& view) { return is_trained(view); }))
+      refuse("a weight that is trained cannot be scaled, moved or joined first");
+    return step({});
+  }
   for (const View& view : used) plan_->touch(view.storage);
   plan_->add_step(std::move(step));
 }
@@ -273,7 +299,8 @@ void Builder::add_image_primitive(const std::string& name, const View& x, const 
   const ImagePrimitive whole = prepare(x.dims[0]);
   std::string key = name;
   for (const std::int64_t d : x.dims) key += "," + std::to_string(d);
-  if (prepared_.independence.holds(key, whole, images))
+  // The gradient of a block is a sum over its images anyway.
+  if (trained_ != nullptr || prepared_.independence.holds(key, whole, images))
     return add_primitive(whole.primitive, {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}}, whole.fixed);
 
   const ImagePrimitive single = prepare(x.dims[0] / images);
@@ -361,6 +388,7 @@ Tail Builder::fuse_tail(const graph::Node& node) {
     const graph::Node& next = model_.nodes[*reader];
     const std::vector<Eltwise> functions = fusable_functions(*this, next);
     if (functions.empty() || next.inputs[0] != tail.output || next.outputs.empty()) return tail;
+    if (trained_ != nullptr && !has_derivative_by_value(functions)) return tail;
     for (const Eltwise& f : functions) tail.post_ops.append_eltwise(1.0F, f.algorithm, f.alpha, f.beta);
     done_[*reader] = true;
     tail.output = next.outputs[0];

@@ -16,6 +16,19 @@ namespace slr::infer {
   throw Error(ExitCode::bad_data, sentence);
 }
 
+/// Runs `work` for a node; its refusals get the node's name and operator in front.
+template <class Work>
+void name_refusals(const graph::Node& node, Work work) {
+  const std::string described = "node '" + node.name + "' (" + node.op + "): ";
+  try {
+    work();
+  } catch (const dnnl::error& error) {
+    refuse(described + "oneDNN cannot run it with these dimensions (" + error.what() + ")");
+  } catch (const Error& error) {
+    throw Error(error.code(), described + error.what());
+  }
+}
+
 /// Weights in the order that oneDNN prefers, kept as long as the executor.
 class WeightCache {
 public:
@@ -23,6 +36,8 @@ public:
   [[nodiscard]] dnnl::memory reordered(const std::shared_ptr<const std::byte>& plain, const dnnl::memory::desc& layout,
                                        const dnnl::memory::desc& wanted);
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  /// Reorders the bytes once more that are not the same as when they came.
+  void refresh(const std::byte* plain);
 
 private:
   struct Entry {
@@ -46,6 +61,9 @@ struct Eltwise {
   float alpha = 0, beta = 0;
 };
 
+/// Weights by name whose bytes change between two runs of a plan.
+using TrainedWeights = std::map<std::string, std::shared_ptr<std::byte>>;
+
 /// What a linear operator does after its sum: activations fused into it, and the name of the value that results.
 struct Tail {
   std::string output;
@@ -59,15 +77,26 @@ public:
   Builder(const graph::Model& model, Preparations& prepared, std::int64_t block,
           const std::vector<std::string>& fetches);
 
+  /// The plan is to be differentiated with respect to these weights (float32, kept alive by the caller): they are read
+  /// where they lie at every run, activations are only fused where the derivative follows from the result, and blocks
+  /// are run whole. Before everything else.
+  void differentiate(const TrainedWeights& weights) { trained_ = &weights; }
   /// A fed value; `index` numbers the feeds of an execution.
   void feed(std::size_t index, const std::string& name, const Dims& dims);
   /// Plans the nodes needed for the fetches, and the copies of these into the results. Once, after the feeds.
   [[nodiscard]] std::unique_ptr<Plan> build();
+  /// The two halves of `build`, for those who add steps between them.
+  void plan_nodes();
+  [[nodiscard]] std::unique_ptr<Plan> finish();
+  [[nodiscard]] bool is_needed(std::size_t node) const { return needed_[node]; }
+  [[nodiscard]] std::size_t step_count() const { return plan_->step_count(); }
 
   // For the operators
   // ---------------------------------------------------------------------------------------------------
   [[nodiscard]] const graph::Model& model() const { return model_; }
   [[nodiscard]] std::int64_t block() const { return block_; }
+  /// A value by its name. \throws Error{bad_data} if there is none by now (a node fused into its reader makes none).
+  [[nodiscard]] View value(const std::string& name);
   [[nodiscard]] static bool has_input(const graph::Node& node, std::size_t index);
   [[nodiscard]] View input(const graph::Node& node, std::size_t index);
   /// An input that must be known while planning. \throws Error{bad_data} if it depends on the images.
@@ -119,10 +148,10 @@ public:
 private:
   void mark_needed();
   void build_node(std::size_t index);
-  [[nodiscard]] View value(const std::string& name);
   [[nodiscard]] std::optional<std::size_t> only_reader(const std::string& value) const;
   void add_step(Plan::Step step, const std::vector<View>& used);
   [[nodiscard]] View make_value(View view);
+  [[nodiscard]] bool is_trained(const View& view) const;
   void copy_out(const std::string& name, const View& view);
 
   const graph::Model& model_;
@@ -134,6 +163,7 @@ private:
   std::map<std::string, std::size_t> producers_;
   std::map<std::string, std::vector<std::size_t>> readers_; ///< among the needed nodes
   std::vector<bool> needed_, done_;
+  const TrainedWeights* trained_ = nullptr;
   std::unordered_multimap<std::size_t, View> copies_; ///< the same value in other layouts, by the original's storage
 };
 

@@ -156,6 +156,10 @@ std::vector<Eltwise> fusable_functions(Builder& b, const graph::Node& node) {
   return {};
 }
 
+bool has_derivative_by_value(const std::vector<Eltwise>& functions) {
+  return functions.size() == 1 && functions[0].algorithm == algorithm::eltwise_relu && functions[0].alpha == 0;
+}
+
 void plan_eltwise(Builder& b, const graph::Node& node) {
   View x = b.input(node, 0);
   if (x.kind != Kind::real) refuse("the input must be float32");

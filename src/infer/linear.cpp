@@ -1,12 +1,11 @@
+#include "linear.hpp"
+
 #include "array_kernels.hpp"
 #include "operators.hpp"
-#include "window.hpp"
 
 #include <algorithm>
 
 namespace slr::infer {
-
-namespace {
 
 using dnnl::memory;
 
@@ -14,15 +13,25 @@ memory::desc any_layout(const Dims& dims) {
   return {dims, memory::data_type::f32, memory::format_tag::any};
 }
 
+Dims lowered_by_one(Dims dims) {
+  for (std::int64_t& d : dims) --d;
+  return dims;
+}
+
+Dims weight_dims(const View& weight, std::int64_t groups) {
+  Dims dims = weight.dims;
+  if (groups == 1) return dims;
+  dims[0] /= groups;
+  dims.insert(dims.begin(), groups);
+  return dims;
+}
+
+namespace {
+
 dnnl::primitive_attr attributes(const Tail& tail) {
   dnnl::primitive_attr attr;
   attr.set_post_ops(tail.post_ops);
   return attr;
-}
-
-Dims lowered_by_one(Dims dims) { // oneDNN counts a dilation of one as zero
-  for (std::int64_t& d : dims) --d;
-  return dims;
 }
 
 /// The bias of a Conv: a known vector of `channels` numbers.
@@ -32,22 +41,6 @@ std::optional<View> bias_of(Builder& b, const graph::Node& node, std::int64_t ch
   if (bias.dims != Dims{channels}) refuse("the bias does not have one number per output channel");
   return bias;
 }
-
-/// Weights out x (in per group) x kernel, split by group as oneDNN wants grouped ones.
-Dims weight_dims(const View& weight, std::int64_t groups) {
-  Dims dims = weight.dims;
-  if (groups == 1) return dims;
-  dims[0] /= groups;
-  dims.insert(dims.begin(), groups);
-  return dims;
-}
-
-/// Rows x cols (known, plain, read through these strides) as matrix of a fully connected layer, with what oneDNN needs.
-struct Matrix {
-  View values;
-  std::int64_t outputs = 0, inputs = 0;
-  Dims strides; ///< of (output, input)
-};
 
 /// y = x W^T + bias, x with `inputs` numbers per row. The result is row-major, rows x outputs.
 View inner_product(Builder& b, const View& x, const Matrix& w, const std::optional<View>& bias, const Tail& tail) {
@@ -74,6 +67,7 @@ std::optional<View> row_bias(Builder& b, const View& c, std::int64_t columns, fl
   const std::int64_t count = graph::element_count(c.dims);
   const bool one_per_column = count == columns && !c.dims.empty() && c.dims.back() == columns;
   if (c.runtime || c.kind != Kind::real || (count != 1 && !one_per_column)) return std::nullopt;
+  if (one_per_column && beta == 1.0F) return Builder::alias(b.plain(c), {columns});
   const std::span<const float> values = b.known_floats(b.plain(c));
   std::vector<float> bias(static_cast<std::size_t>(columns));
   for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = beta * values[count == 1 ? 0 : i];
@@ -123,17 +117,11 @@ void check_runtime_rank(const View& left, const View& right) {
   if (!left_fits || !right_fits) refuse("it would multiply across the images of a batch");
 }
 
-struct Convolution {
-  Dims input, output; ///< of a block
-  ResolvedWindow window;
-  std::int64_t groups;
-  std::int64_t images; ///< in place of the block's
-};
-
-ImagePrimitive convolution(Builder& b, Convolution c, const View& w, const std::optional<View>& bias,
+ImagePrimitive convolution(Builder& b, Convolution c, std::int64_t images, const std::optional<View>& bias,
                            const Tail& tail) {
   using Conv = dnnl::convolution_forward;
-  c.input[0] = c.output[0] = c.images;
+  c.input[0] = c.output[0] = images;
+  const View& w = c.weight;
   const Dims w_dims = weight_dims(w, c.groups), dilations = lowered_by_one(c.window.dilations);
   const memory::desc from = image_layout(c.input), to = image_layout(c.output), any = any_layout(w_dims);
   const auto kind = dnnl::prop_kind::forward_inference;
@@ -150,7 +138,7 @@ ImagePrimitive convolution(Builder& b, Convolution c, const View& w, const std::
 
 } // namespace
 
-void plan_conv(Builder& b, const graph::Node& node) {
+Convolution convolution_of(Builder& b, const graph::Node& node) {
   const View x = b.input(node, 0);
   const View w = b.known_input(node, 1, "the weight");
   const std::int64_t groups = node.int_or("group", 1);
@@ -166,17 +154,21 @@ void plan_conv(Builder& b, const graph::Node& node) {
   const ResolvedWindow window = resolve_window(node, spatial, Dims(w.dims.begin() + 2, w.dims.end()));
   Dims out{x.dims[0], w.dims[0]};
   out.insert(out.end(), window.output.begin(), window.output.end());
+  return {x.dims, out, window, groups, w};
+}
 
-  const std::optional<View> bias = bias_of(b, node, w.dims[0]);
+void plan_conv(Builder& b, const graph::Node& node) {
+  const View x = b.input(node, 0);
+  const Convolution c = convolution_of(b, node);
+  const std::optional<View> bias = bias_of(b, node, c.output[1]);
   const Tail tail = b.fuse_tail(node);
-  const View result = b.make(out, image_layout(out), x.runtime);
-  b.add_image_primitive(tail.output, b.in_layout(x, image_layout(x.dims)), result, [&](std::int64_t images) {
-    return convolution(b, {x.dims, out, window, groups, images}, w, bias, tail);
-  });
+  const View result = b.make(c.output, image_layout(c.output), x.runtime);
+  b.add_image_primitive(tail.output, b.in_layout(x, image_layout(x.dims)), result,
+                        [&](std::int64_t images) { return convolution(b, c, images, bias, tail); });
   b.define(tail.output, result);
 }
 
-void plan_gemm(Builder& b, const graph::Node& node) {
+FullyConnected fully_connected_of_gemm(Builder& b, const graph::Node& node) {
   View x = b.plain(b.input(node, 0));
   const View w = b.input(node, 1);
   if (x.dims.size() != 2 || w.dims.size() != 2 || x.kind != Kind::real || w.kind != Kind::real)
@@ -193,7 +185,11 @@ void plan_gemm(Builder& b, const graph::Node& node) {
   if (x.dims[1] != matrix.inputs)
     refuse("an input of " + std::to_string(x.dims[1]) + " columns does not fit a weight for " +
            std::to_string(matrix.inputs));
+  return {x, matrix};
+}
 
+void plan_gemm(Builder& b, const graph::Node& node) {
+  const auto [x, matrix] = fully_connected_of_gemm(b, node);
   const float beta = node.float_or("beta", 1.0F);
   std::optional<View> bias;
   if (Builder::has_input(node, 2)) bias = row_bias(b, b.input(node, 2), matrix.outputs, beta);
@@ -205,7 +201,7 @@ void plan_gemm(Builder& b, const graph::Node& node) {
   b.define(node, 0, binary(b, "Add", product, scaled(b, b.plain(b.input(node, 2)), beta)));
 }
 
-void plan_matmul(Builder& b, const graph::Node& node) {
+std::optional<FullyConnected> fully_connected_of_matmul(Builder& b, const graph::Node& node) {
   const View x = b.plain(b.input(node, 0));
   View w = b.plain(b.input(node, 1));
   if (x.kind != Kind::real || w.kind != Kind::real) refuse("both factors must be float32");
@@ -214,17 +210,23 @@ void plan_matmul(Builder& b, const graph::Node& node) {
   if (x.dims.back() != w.dims[w.dims.size() - 2])
     refuse("factors with " + std::to_string(x.dims.back()) + " columns and " +
            std::to_string(w.dims[w.dims.size() - 2]) + " rows do not fit");
-  const Tail tail = b.fuse_tail(node);
   const Dims of_matrix(w.dims.end() - 2, w.dims.end());
   if (!w.runtime && x.dims.size() >= w.dims.size() && graph::element_count(w.dims) == graph::element_count(of_matrix))
     w = Builder::alias(w, of_matrix);
-  if (w.runtime || w.dims.size() > 2) return b.define(tail.output, general_product(b, x, w, tail));
+  if (w.runtime || w.dims.size() > 2) return std::nullopt;
   const Matrix matrix{w, w.dims[1], w.dims[0], {1, w.dims[1]}};
-  Dims out = x.dims;
-  out.back() = matrix.outputs;
   const std::int64_t rows = graph::element_count(Dims(x.dims.begin(), x.dims.end() - 1));
-  const View flat = Builder::alias(x, {rows, matrix.inputs});
-  b.define(tail.output, Builder::alias(inner_product(b, flat, matrix, std::nullopt, tail), out));
+  return FullyConnected{Builder::alias(x, {rows, matrix.inputs}), matrix};
+}
+
+void plan_matmul(Builder& b, const graph::Node& node) {
+  const auto layer = fully_connected_of_matmul(b, node);
+  const Tail tail = b.fuse_tail(node);
+  const View x = b.plain(b.input(node, 0));
+  if (!layer) return b.define(tail.output, general_product(b, x, b.plain(b.input(node, 1)), tail));
+  Dims out = x.dims;
+  out.back() = layer->matrix.outputs;
+  b.define(tail.output, Builder::alias(inner_product(b, layer->x, layer->matrix, std::nullopt, tail), out));
 }
 
 } // namespace slr::infer

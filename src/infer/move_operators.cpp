@@ -1,3 +1,5 @@
+#include "move.hpp"
+
 #include "array_kernels.hpp"
 #include "operators.hpp"
 
@@ -9,42 +11,6 @@ namespace slr::infer {
 
 namespace {
 
-/// A part of a value: first element and step per dimension, and how many.
-struct Box {
-  Dims first, step, count;
-};
-
-Box whole(const Dims& dims) {
-  return {Dims(dims.size(), 0), Dims(dims.size(), 1), dims};
-}
-
-/// Room for a value that is ordered like x, whose elements move into it.
-View make_like(Builder& b, const View& x, const Dims& dims, bool runtime) {
-  if (x.is_plain() || dims.size() != x.dims.size()) return b.make(dims, x.kind, runtime);
-  return b.make(dims, image_layout(dims), runtime);
-}
-
-/// Copies the box out of x into a new value. \pre the box lies inside x
-View extracted(Builder& b, const View& x, const Box& box) {
-  if (x.runtime && (box.first[0] != 0 || box.step[0] != 1 || box.count[0] != x.dims[0]))
-    refuse("taking a part of the first dimension would mix images");
-  const View y = make_like(b, x, box.count, x.runtime);
-  const Dims own = x.strides();
-  Lattice source{0, Dims(own.size())};
-  for (std::size_t d = 0; d < own.size(); ++d) {
-    source.offset += box.first[d] * own[d];
-    source.strides[d] = box.step[d] * own[d];
-  }
-  b.add_host({x}, {y}, [kind = x.kind, dims = y.dims, source, strides = y.strides()](auto from, auto to) {
-    copy_box(kind, dims, from[0], source, to[0], {0, strides});
-  });
-  return y;
-}
-
-bool is_runtime(const std::vector<View>& values) {
-  return std::any_of(values.begin(), values.end(), [](const View& view) { return view.runtime; });
-}
-
 /// Numbers that were attributes in old opsets and are inputs in new ones.
 std::vector<std::int64_t> attribute_or_input(Builder& b, const graph::Node& node, const std::string& key,
                                              std::size_t index, std::vector<std::int64_t> otherwise) {
@@ -55,6 +21,10 @@ std::vector<std::int64_t> first_axes(std::size_t count) {
   std::vector<std::int64_t> axes(count);
   std::iota(axes.begin(), axes.end(), 0);
   return axes;
+}
+
+Box whole(const Dims& dims) {
+  return {Dims(dims.size(), 0), Dims(dims.size(), 1), dims};
 }
 
 /// Elements start, start + step, ... before end of a dimension, as ONNX bounds them.
@@ -76,6 +46,53 @@ void slice_dimension(Box& box, std::size_t d, std::int64_t size, std::int64_t st
   box.count[d] = span <= 0 ? 0 : (span + stride - 1) / stride;
 }
 
+float padding_value(Builder& b, const graph::Node& node) {
+  if (!Builder::has_input(node, 2)) return node.float_or("value", 0.0F);
+  const View value = b.known_input(node, 2, "the padding's value");
+  if (graph::element_count(value.dims) != 1) refuse("the padding's value must be one number");
+  return b.known_floats(value)[0];
+}
+
+template <class T>
+void gather(const Table& table, const std::vector<std::int64_t>& indices, const std::byte* from, std::byte* to) {
+  const T* part = reinterpret_cast<const T*>(from);
+  T* next = reinterpret_cast<T*>(to);
+  for (std::int64_t o = 0; o < table.outer; ++o, part += table.size * table.run) {
+    if (table.run == 1) {
+      for (const std::int64_t i : indices) *next++ = part[i];
+    } else {
+      for (const std::int64_t i : indices) next = std::copy_n(part + i * table.run, table.run, next);
+    }
+  }
+}
+
+} // namespace
+
+View make_like(Builder& b, const View& x, const Dims& dims, bool runtime) {
+  if (x.is_plain() || dims.size() != x.dims.size()) return b.make(dims, x.kind, runtime);
+  return b.make(dims, image_layout(dims), runtime);
+}
+
+View extracted(Builder& b, const View& x, const Box& box) {
+  if (x.runtime && (box.first[0] != 0 || box.step[0] != 1 || box.count[0] != x.dims[0]))
+    refuse("taking a part of the first dimension would mix images");
+  const View y = make_like(b, x, box.count, x.runtime);
+  const Dims own = x.strides();
+  Lattice source{0, Dims(own.size())};
+  for (std::size_t d = 0; d < own.size(); ++d) {
+    source.offset += box.first[d] * own[d];
+    source.strides[d] = box.step[d] * own[d];
+  }
+  b.add_host({x}, {y}, [kind = x.kind, dims = y.dims, source, strides = y.strides()](auto from, auto to) {
+    copy_box(kind, dims, from[0], source, to[0], {0, strides});
+  });
+  return y;
+}
+
+bool is_runtime(const std::vector<View>& values) {
+  return std::any_of(values.begin(), values.end(), [](const View& view) { return view.runtime; });
+}
+
 View joined(Builder& b, const std::vector<View>& inputs, std::size_t axis, const Dims& dims) {
   const View y = make_like(b, inputs[0], dims, is_runtime(inputs));
   std::vector<Dims> boxes, strides;
@@ -91,6 +108,22 @@ View joined(Builder& b, const std::vector<View>& inputs, std::size_t axis, const
     }
   });
   return y;
+}
+
+Box slice_box(Builder& b, const graph::Node& node) {
+  const View x = b.input(node, 0);
+  const auto starts = attribute_or_input(b, node, "starts", 1, {});
+  const auto ends = attribute_or_input(b, node, "ends", 2, {});
+  const auto axes = attribute_or_input(b, node, "axes", 3, first_axes(starts.size()));
+  const auto steps = attribute_or_input(b, node, "steps", 4, std::vector<std::int64_t>(starts.size(), 1));
+  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
+    refuse("starts, ends, axes and steps differ in length");
+  Box box = whole(x.dims);
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    const std::size_t d = checked_axis(axes[i], x.dims.size());
+    slice_dimension(box, d, x.dims[d], starts[i], ends[i], steps[i]);
+  }
+  return box;
 }
 
 std::vector<std::int64_t> split_sizes(Builder& b, const graph::Node& node, std::int64_t size) {
@@ -111,10 +144,6 @@ std::vector<std::int64_t> split_sizes(Builder& b, const graph::Node& node, std::
   return sizes;
 }
 
-/// Begin and end padding per dimension.
-struct Padding {
-  Dims begin, end;
-};
 Padding padding_of(Builder& b, const graph::Node& node, std::size_t rank) {
   constexpr std::int64_t largest = std::int64_t(1) << 24;
   const std::vector<std::int64_t> pads = attribute_or_input(b, node, "pads", 1, {});
@@ -130,31 +159,15 @@ Padding padding_of(Builder& b, const graph::Node& node, std::size_t rank) {
   return padding;
 }
 
-float padding_value(Builder& b, const graph::Node& node) {
-  if (!Builder::has_input(node, 2)) return node.float_or("value", 0.0F);
-  const View value = b.known_input(node, 2, "the padding's value");
-  if (graph::element_count(value.dims) != 1) refuse("the padding's value must be one number");
-  return b.known_floats(value)[0];
+std::vector<std::int64_t> permutation_of(const graph::Node& node, std::size_t rank) {
+  std::vector<std::int64_t> reversed = first_axes(rank);
+  std::reverse(reversed.begin(), reversed.end());
+  const std::vector<std::int64_t> perm = node.ints_or("perm", reversed);
+  std::vector<std::int64_t> sorted = perm;
+  std::sort(sorted.begin(), sorted.end());
+  if (sorted != first_axes(rank)) refuse("perm is not a permutation of the dimensions");
+  return perm;
 }
-
-/// An array outer x size x run, of which rows of the middle dimension are taken.
-struct Table {
-  std::int64_t outer, size, run;
-};
-template <class T>
-void gather(const Table& table, const std::vector<std::int64_t>& indices, const std::byte* from, std::byte* to) {
-  const T* part = reinterpret_cast<const T*>(from);
-  T* next = reinterpret_cast<T*>(to);
-  for (std::int64_t o = 0; o < table.outer; ++o, part += table.size * table.run) {
-    if (table.run == 1) {
-      for (const std::int64_t i : indices) *next++ = part[i];
-    } else {
-      for (const std::int64_t i : indices) next = std::copy_n(part + i * table.run, table.run, next);
-    }
-  }
-}
-
-} // namespace
 
 void plan_concat(Builder& b, const graph::Node& node) {
   std::vector<View> inputs;
@@ -175,17 +188,7 @@ void plan_concat(Builder& b, const graph::Node& node) {
 
 void plan_slice(Builder& b, const graph::Node& node) {
   const View x = b.input(node, 0);
-  const auto starts = attribute_or_input(b, node, "starts", 1, {});
-  const auto ends = attribute_or_input(b, node, "ends", 2, {});
-  const auto axes = attribute_or_input(b, node, "axes", 3, first_axes(starts.size()));
-  const auto steps = attribute_or_input(b, node, "steps", 4, std::vector<std::int64_t>(starts.size(), 1));
-  if (ends.size() != starts.size() || axes.size() != starts.size() || steps.size() != starts.size())
-    refuse("starts, ends, axes and steps differ in length");
-  Box box = whole(x.dims);
-  for (std::size_t i = 0; i < starts.size(); ++i) {
-    const std::size_t d = checked_axis(axes[i], x.dims.size());
-    slice_dimension(box, d, x.dims[d], starts[i], ends[i], steps[i]);
-  }
+  const Box box = slice_box(b, node);
   b.define(node, 0, extracted(b, x, box));
 }
 
@@ -234,12 +237,7 @@ void plan_pad(Builder& b, const graph::Node& node) {
 void plan_transpose(Builder& b, const graph::Node& node) {
   const View x = b.input(node, 0);
   const std::size_t rank = x.dims.size();
-  std::vector<std::int64_t> reversed = first_axes(rank);
-  std::reverse(reversed.begin(), reversed.end());
-  const std::vector<std::int64_t> perm = node.ints_or("perm", reversed);
-  std::vector<std::int64_t> sorted = perm;
-  std::sort(sorted.begin(), sorted.end());
-  if (sorted != first_axes(rank)) refuse("perm is not a permutation of the dimensions");
+  const std::vector<std::int64_t> perm = permutation_of(node, rank);
   if (x.runtime && perm[0] != 0) refuse("moving the first dimension would mix images");
   const Dims own = x.strides();
   Dims dims(rank), strides(rank);
@@ -254,8 +252,8 @@ void plan_transpose(Builder& b, const graph::Node& node) {
   b.define(node, 0, y);
 }
 
-void plan_gather(Builder& b, const graph::Node& node) {
-  View x = b.input(node, 0);
+Gathering gathering_of(Builder& b, const graph::Node& node) {
+  const View x = b.input(node, 0);
   const std::size_t axis = checked_axis(node.int_or("axis", 0), x.dims.size());
   if (x.runtime && axis == 0) refuse("gathering along the first dimension would mix images");
   const Dims index_dims = b.known_input(node, 1, "the indices").dims;
@@ -265,18 +263,21 @@ void plan_gather(Builder& b, const graph::Node& node) {
     if (i < 0) i += x.dims[axis];
   }
   const auto at = x.dims.begin() + static_cast<std::ptrdiff_t>(axis);
-  Dims dims(x.dims.begin(), at);
-  dims.insert(dims.end(), index_dims.begin(), index_dims.end());
-  dims.insert(dims.end(), at + 1, x.dims.end());
-  Table table{graph::element_count({x.dims.begin(), at}), x.dims[axis], graph::element_count({at + 1, x.dims.end()})};
+  Gathering g{Dims(x.dims.begin(), at), {}, std::move(indices), false};
+  g.dims.insert(g.dims.end(), index_dims.begin(), index_dims.end());
+  g.dims.insert(g.dims.end(), at + 1, x.dims.end());
+  g.table = {graph::element_count({x.dims.begin(), at}), x.dims[axis], graph::element_count({at + 1, x.dims.end()})};
   // Channels that lie last are gathered pixel by pixel.
-  const bool is_channel = axis == 1 && index_dims.size() == 1 && !x.is_plain();
-  if (is_channel)
-    table = {table.outer * table.run, table.size, 1};
-  else
-    x = b.plain(x);
-  const View y = is_channel ? make_like(b, x, dims, x.runtime) : b.make(dims, x.kind, x.runtime);
-  b.add_host({x}, {y}, [table, indices, kind = x.kind](auto from, auto to) {
+  g.is_channel = axis == 1 && index_dims.size() == 1 && !x.is_plain();
+  if (g.is_channel) g.table = {g.table.outer * g.table.run, g.table.size, 1};
+  return g;
+}
+
+void plan_gather(Builder& b, const graph::Node& node) {
+  const Gathering g = gathering_of(b, node);
+  const View given = b.input(node, 0), x = g.is_channel ? given : b.plain(given);
+  const View y = g.is_channel ? make_like(b, x, g.dims, x.runtime) : b.make(g.dims, x.kind, x.runtime);
+  b.add_host({x}, {y}, [table = g.table, indices = g.indices, kind = x.kind](auto from, auto to) {
     if (kind == Kind::real)
       gather<float>(table, indices, from[0], to[0]);
     else

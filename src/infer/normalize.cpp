@@ -1,3 +1,5 @@
+#include "normalize.hpp"
+
 #include "array_kernels.hpp"
 #include "operators.hpp"
 
@@ -22,7 +24,8 @@ View real_input(Builder& b, const graph::Node& node) {
 }
 
 /// LRN over an even number of channels, which oneDNN centres differently. NC.. row-major.
-void lrn_even(const Dims& dims, std::int64_t size, float alpha, float beta, float bias, const float* x, float* y) {
+void lrn_even(const Dims& dims, const LocalResponse& lrn, const float* x, float* y) {
+  const auto [size, alpha, beta, bias] = lrn;
   const std::int64_t images = dims[0], channels = dims[1];
   const std::int64_t area = graph::element_count(Dims(dims.begin() + 2, dims.end()));
   for (std::int64_t n = 0; n < images; ++n)
@@ -38,15 +41,6 @@ void lrn_even(const Dims& dims, std::int64_t size, float alpha, float beta, floa
         const std::int64_t at = (n * channels + c) * area + i;
         y[at] = x[at] / std::pow(bias + alpha / static_cast<float>(size) * sum, beta);
       }
-}
-
-/// The axes of a ReduceMean: an attribute, since opset 18 an input; true for each dimension that goes.
-std::vector<bool> reduced_axes(Builder& b, const graph::Node& node, std::size_t rank) {
-  std::vector<std::int64_t> axes = node.ints_or("axes", {});
-  if (Builder::has_input(node, 1)) axes = b.known_ints(node, 1, "axes");
-  std::vector<bool> reduced(rank, axes.empty() && node.int_or("noop_with_empty_axes", 0) == 0);
-  for (const std::int64_t axis : axes) reduced[checked_axis(axis, rank)] = true;
-  return reduced;
 }
 
 /// Sums in double over the reduced dimensions, then divides.
@@ -69,6 +63,34 @@ View mean_over(Builder& b, const View& x, const std::vector<bool>& reduced) {
 }
 
 } // namespace
+
+std::vector<bool> reduced_axes(Builder& b, const graph::Node& node, std::size_t rank) {
+  std::vector<std::int64_t> axes = node.ints_or("axes", {});
+  if (Builder::has_input(node, 1)) axes = b.known_ints(node, 1, "axes");
+  std::vector<bool> reduced(rank, axes.empty() && node.int_or("noop_with_empty_axes", 0) == 0);
+  for (const std::int64_t axis : axes) reduced[checked_axis(axis, rank)] = true;
+  return reduced;
+}
+
+LocalResponse local_response_of(const graph::Node& node) {
+  const LocalResponse lrn{node.int_or("size", 0), node.float_or("alpha", 1e-4F), node.float_or("beta", 0.75F),
+                          node.float_or("bias", 1.0F)};
+  if (lrn.size < 1 || lrn.size > (std::int64_t(1) << 20)) refuse("size must be a positive number of channels");
+  return lrn;
+}
+
+bool has_lrn_primitive(const LocalResponse& lrn, const Dims& dims) {
+  return lrn.size % 2 == 1 && dims.size() == 4;
+}
+
+SoftmaxRows softmax_rows(Builder& b, const graph::Node& node, const Dims& dims) {
+  constexpr std::int64_t opset_of_single_axis = 13;
+  const bool is_single_axis = b.model().opset() >= opset_of_single_axis;
+  const std::size_t axis = checked_axis(node.int_or("axis", is_single_axis ? -1 : 1), dims.size());
+  if (is_single_axis) return {dims, static_cast<int>(axis)};
+  const auto split = dims.begin() + static_cast<std::ptrdiff_t>(axis);
+  return {{graph::element_count({dims.begin(), split}), graph::element_count({split, dims.end()})}, 1};
+}
 
 void plan_batch_normalization(Builder& b, const graph::Node& node) {
   const View input = real_input(b, node);
@@ -97,20 +119,16 @@ void plan_batch_normalization(Builder& b, const graph::Node& node) {
 
 void plan_lrn(Builder& b, const graph::Node& node) {
   const View input = real_input(b, node);
-  const std::int64_t size = node.int_or("size", 0);
-  const float alpha = node.float_or("alpha", 1e-4F), beta = node.float_or("beta", 0.75F);
-  const float bias = node.float_or("bias", 1.0F);
-  if (size < 1 || size > (std::int64_t(1) << 20)) refuse("size must be a positive number of channels");
-  if (size % 2 == 0 || input.dims.size() != 4) {
+  const LocalResponse lrn = local_response_of(node);
+  if (!has_lrn_primitive(lrn, input.dims)) {
     const View x = b.plain(input), y = b.make(input.dims, Kind::real, x.runtime);
-    b.add_host({x}, {y}, [dims = x.dims, size, alpha, beta, bias](auto from, auto to) {
-      lrn_even(dims, size, alpha, beta, bias, floats(from[0]), floats(to[0]));
-    });
+    b.add_host({x}, {y},
+               [dims = x.dims, lrn](auto from, auto to) { lrn_even(dims, lrn, floats(from[0]), floats(to[0])); });
     return b.define(node, 0, y);
   }
   const View x = b.in_layout(input, image_layout(input.dims));
   const dnnl::lrn_forward::desc desc(dnnl::prop_kind::forward_inference, dnnl::algorithm::lrn_across_channels, x.layout,
-                                     size, alpha, beta, bias);
+                                     lrn.size, lrn.alpha, lrn.beta, lrn.bias);
   const View y = b.make(x.dims, x.layout, x.runtime);
   b.add_primitive(dnnl::lrn_forward(dnnl::lrn_forward::primitive_desc(desc, cpu_engine())),
                   {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, y}});
@@ -118,20 +136,11 @@ void plan_lrn(Builder& b, const graph::Node& node) {
 }
 
 void plan_softmax(Builder& b, const graph::Node& node) {
-  constexpr std::int64_t opset_of_single_axis = 13;
   const View x = b.plain(real_input(b, node));
-  const bool is_single_axis = b.model().opset() >= opset_of_single_axis;
-  const std::size_t axis = checked_axis(node.int_or("axis", is_single_axis ? -1 : 1), x.dims.size());
-  if (x.runtime && axis == 0) refuse("a softmax over the first dimension would mix images");
-  // Before opset 13 all dimensions from the axis on are one.
-  Dims dims = x.dims;
-  if (!is_single_axis) {
-    const auto split = x.dims.begin() + static_cast<std::ptrdiff_t>(axis);
-    dims = {graph::element_count({x.dims.begin(), split}), graph::element_count({split, x.dims.end()})};
-  }
+  const auto [dims, over] = softmax_rows(b, node, x.dims);
+  if (x.runtime && (over == 0 || dims[0] != x.dims[0])) refuse("a softmax over the first dimension would mix images");
   const View rows = Builder::alias(x, dims);
   const View y = b.make(dims, Kind::real, x.runtime);
-  const int over = is_single_axis ? static_cast<int>(axis) : 1;
   const auto kind = dnnl::prop_kind::forward_inference;
   if (node.op == "Softmax") {
     const dnnl::softmax_forward::desc desc(kind, rows.layout, over);

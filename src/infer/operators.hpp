@@ -14,6 +14,10 @@ using Operator = void (*)(Builder&, const graph::Node&);
 /// now).
 [[nodiscard]] std::vector<Eltwise> fusable_functions(Builder& builder, const graph::Node& node);
 
+/// Whether the derivative of these functions follows from their value, so that they can be fused into a producer of
+/// which the backward pass knows nothing else.
+[[nodiscard]] bool has_derivative_by_value(const std::vector<Eltwise>& functions);
+
 /// An axis counted from the end if negative. \throws Error{bad_data} if it is outside.
 [[nodiscard]] std::size_t checked_axis(std::int64_t axis, std::size_t rank);
 

@@ -114,12 +114,12 @@ void Plan::place() {
   }
 }
 
-void Plan::run(const Execution& execution) {
+void Plan::run(const Execution& execution, std::size_t steps) {
   if (bound_ != execution.workspace) {
     for (Handle& handle : handles_) handle.memory.set_data_handle(data(handle.storage, execution.workspace));
     bound_ = execution.workspace;
   }
-  for (const Step& step : steps_) step(execution);
+  for (std::size_t i = 0; i < steps; ++i) steps_[i](execution);
 }
 
 } // namespace slr::infer

@@ -78,8 +78,9 @@ public:
   /// Gives every storage its place so that values that live at the same time do not overlap. Once, after the last step.
   void place();
   [[nodiscard]] std::size_t workspace_bytes() const { return workspace_bytes_; }
-  /// Runs the steps for one block. \pre place()
-  void run(const Execution& execution);
+  /// Runs the steps (the first `steps` of them) for one block. \pre place()
+  void run(const Execution& execution) { run(execution, steps_.size()); }
+  void run(const Execution& execution, std::size_t steps);
 
   std::vector<Dims> result_dims; ///< of one block, in the order of the fetches
 

@@ -1,3 +1,4 @@
+#include "backward.hpp"
 #include "operators.hpp"
 #include "window.hpp"
 
@@ -19,20 +20,73 @@ Dims with_spatial(const View& x, const Dims& spatial) {
   return dims;
 }
 
-dnnl::primitive pooling(dnnl::algorithm algorithm, const View& x, const View& y, const ResolvedWindow& w) {
-  const auto kind = dnnl::prop_kind::forward_inference;
+Dims padded_ends(const ResolvedWindow& w) {
   Dims ends = w.pads_end;
   for (std::size_t d = 0; d < ends.size(); ++d) ends[d] += w.overhang[d];
-  if (std::all_of(w.dilations.begin(), w.dilations.end(), [](std::int64_t d) { return d == 1; })) {
-    const dnnl::pooling_forward::desc desc(kind, algorithm, x.layout, y.layout, w.strides, w.kernel, w.pads_begin,
-                                           ends);
-    return dnnl::pooling_forward(dnnl::pooling_forward::primitive_desc(desc, cpu_engine()));
-  }
-  Dims dilations = w.dilations; // oneDNN counts a dilation of one as zero
+  return ends;
+}
+
+bool is_dilated(const ResolvedWindow& w) {
+  return std::any_of(w.dilations.begin(), w.dilations.end(), [](std::int64_t d) { return d != 1; });
+}
+
+Dims spaces(const ResolvedWindow& w) { // oneDNN counts a dilation of one as zero
+  Dims dilations = w.dilations;
   for (std::int64_t& d : dilations) --d;
-  const dnnl::pooling_v2_forward::desc desc(kind, algorithm, x.layout, y.layout, w.strides, w.kernel, dilations,
-                                            w.pads_begin, ends);
-  return dnnl::pooling_v2_forward(dnnl::pooling_v2_forward::primitive_desc(desc, cpu_engine()));
+  return dilations;
+}
+
+dnnl::pooling_forward::primitive_desc plain_pooling(dnnl::prop_kind kind, dnnl::algorithm algorithm, const View& x,
+                                                    const View& y, const ResolvedWindow& w) {
+  return {{kind, algorithm, x.layout, y.layout, w.strides, w.kernel, w.pads_begin, padded_ends(w)}, cpu_engine()};
+}
+
+dnnl::pooling_v2_forward::primitive_desc dilated_pooling(dnnl::prop_kind kind, dnnl::algorithm algorithm, const View& x,
+                                                         const View& y, const ResolvedWindow& w) {
+  return {{kind, algorithm, x.layout, y.layout, w.strides, w.kernel, spaces(w), w.pads_begin, padded_ends(w)},
+          cpu_engine()};
+}
+
+dnnl::primitive pooling(dnnl::algorithm algorithm, const View& x, const View& y, const ResolvedWindow& w) {
+  const auto kind = dnnl::prop_kind::forward_inference;
+  if (is_dilated(w)) return dnnl::pooling_v2_forward(dilated_pooling(kind, algorithm, x, y, w));
+  return dnnl::pooling_forward(plain_pooling(kind, algorithm, x, y, w));
+}
+
+/// Where the maxima lay: the forward pass again, this time with oneDNN's notes.
+View notes_of_maxima(Builder& b, const dnnl::primitive& forward, const dnnl::memory::desc& layout, const View& x,
+                     const View& y) {
+  const View again = b.make(y.dims, y.layout, true), notes = b.make(y.dims, layout, true);
+  b.add_primitive(forward, {{DNNL_ARG_SRC, x}, {DNNL_ARG_DST, again}, {DNNL_ARG_WORKSPACE, notes}});
+  return notes;
+}
+
+/// The gradient of what was pooled from that of the result.
+View unpool(Builder& b, const View& input, const View& given, dnnl::algorithm algorithm, const ResolvedWindow& w) {
+  const View x = b.in_layout(input, image_layout(input.dims)), y = b.in_layout(given, image_layout(given.dims));
+  const View result = b.make(x.dims, x.layout, true);
+  Builder::Arguments arguments{{DNNL_ARG_DIFF_DST, y}, {DNNL_ARG_DIFF_SRC, result}};
+  const bool is_max = algorithm == dnnl::algorithm::pooling_max;
+  const auto kind = dnnl::prop_kind::forward_training;
+  if (is_dilated(w)) {
+    const auto forward = dilated_pooling(kind, algorithm, x, y, w);
+    if (is_max)
+      arguments.emplace_back(DNNL_ARG_WORKSPACE,
+                             notes_of_maxima(b, dnnl::pooling_v2_forward(forward), forward.workspace_desc(), x, y));
+    const dnnl::pooling_v2_backward::primitive_desc pd(
+        {algorithm, x.layout, y.layout, w.strides, w.kernel, spaces(w), w.pads_begin, padded_ends(w)}, cpu_engine(),
+        forward);
+    b.add_primitive(dnnl::pooling_v2_backward(pd), arguments);
+    return result;
+  }
+  const auto forward = plain_pooling(kind, algorithm, x, y, w);
+  if (is_max)
+    arguments.emplace_back(DNNL_ARG_WORKSPACE,
+                           notes_of_maxima(b, dnnl::pooling_forward(forward), forward.workspace_desc(), x, y));
+  const dnnl::pooling_backward::primitive_desc pd(
+      {algorithm, x.layout, y.layout, w.strides, w.kernel, w.pads_begin, padded_ends(w)}, cpu_engine(), forward);
+  b.add_primitive(dnnl::pooling_backward(pd), arguments);
+  return result;
 }
 
 View pool(Builder& b, const View& input, dnnl::algorithm algorithm, const ResolvedWindow& window) {
@@ -108,6 +162,41 @@ void plan_global_average_pool(Builder& b, const graph::Node& node) {
 void plan_global_max_pool(Builder& b, const graph::Node& node) {
   const View x = b.input(node, 0);
   b.define(node, 0, pool(b, x, dnnl::algorithm::pooling_max, whole_map(spatial_dims(x))));
+}
+
+void max_pool_gradient(Backward& back, const graph::Node& node) {
+  Builder& b = back.builder();
+  const View x = b.input(node, 0);
+  const ResolvedWindow window = resolve_window(node, spatial_dims(x), node.ints_or("kernel_shape", {}));
+  back.add(node, 0, unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_max, window));
+}
+
+void average_pool_gradient(Backward& back, const graph::Node& node) {
+  Builder& b = back.builder();
+  const View x = b.input(node, 0);
+  const Dims spatial = spatial_dims(x);
+  const ResolvedWindow window = resolve_window(node, spatial, node.ints_or("kernel_shape", {}));
+  View gradient = *back.of_output(node, 0);
+  if (node.int_or("count_include_pad", 0) == 0)
+    return back.add(node, 0, unpool(b, x, gradient, dnnl::algorithm::pooling_avg_exclude_padding, window));
+  const bool is_exact =
+      std::all_of(window.overhang.begin(), window.overhang.end(), [](std::int64_t o) { return o == 0; });
+  if (!is_exact) gradient = binary(b, "Mul", gradient, overhang_correction(b, window, spatial));
+  back.add(node, 0, unpool(b, x, gradient, dnnl::algorithm::pooling_avg_include_padding, window));
+}
+
+void global_average_pool_gradient(Backward& back, const graph::Node& node) {
+  Builder& b = back.builder();
+  const View x = b.input(node, 0);
+  back.add(
+      node, 0,
+      unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_avg_include_padding, whole_map(spatial_dims(x))));
+}
+
+void global_max_pool_gradient(Backward& back, const graph::Node& node) {
+  Builder& b = back.builder();
+  const View x = b.input(node, 0);
+  back.add(node, 0, unpool(b, x, *back.of_output(node, 0), dnnl::algorithm::pooling_max, whole_map(spatial_dims(x))));
 }
 
 } // namespace slr::infer

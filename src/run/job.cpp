@@ -170,10 +170,14 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
     return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, shared.feed, config, limit,
                  files.features(), progress);
   });
+  std::optional<RefineOutcome> refined;
+  if (config.refine.epochs > 0)
+    refined =
+        clock.measure("refine", [&] { return refine_network(comm, network, shared.feed, config, result, progress); });
   clock.measure("export", [&] {
     on_root(comm, [&] {
       graph::write_model(result.model, files.compressed());
-      write_factors(result, network, configuration_hash(config), files.factors());
+      write_factors(result, refined, network, configuration_hash(config), files.factors());
     });
   });
   // The accuracy is that of the file that was written, read back.
@@ -186,6 +190,7 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   clock.measure("latency", [&] { on_root(comm, [&] { latency = latency_json(network.model, result.model); }); });
   auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
   on_root(comm, [&] { report["latency"] = latency; });
+  report["refine"] = refine_json(refined);
   on_root(comm, [&] { write_file_atomically(files.report(), json_text(report)); });
   print(comm, report_table(report));
   bool misses = result.is_failure_tolerated;

@@ -144,8 +144,8 @@ nlohmann::ordered_json make_report(const Communicator& comm, const Network& netw
   return report;
 }
 
-void write_factors(const SweepResult& result, const Network& network, const std::string& config_hash,
-                   const std::filesystem::path& file) {
+void write_factors(const SweepResult& result, const std::optional<RefineOutcome>& refined, const Network& network,
+                   const std::string& config_hash, const std::filesystem::path& file) {
   store::FactorsWriter writer(file, {{"model_sha256", network.sha256}, {"config_hash", config_hash}});
   for (const auto& layer : result.layers) {
     if (!layer.is_compressed) continue;
@@ -180,6 +180,7 @@ void write_factors(const SweepResult& result, const Network& network, const std:
     out.certificate["stop_reason"] = to_text(layer.solved.report.stop_reason);
     if (layer.relaxed) out.traces["structure_objective"] = layer.relaxed->report.objective;
     out.traces["objective"] = layer.solved.report.objective;
+    if (refined && refined->weights.contains(layer.name)) out.refined = refined->weights.at(layer.name);
     writer.write(out);
   }
   writer.commit();

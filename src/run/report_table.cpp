@@ -115,6 +115,15 @@ std::string single(const char* label, const std::string& value) {
   return value == "-" ? "" : fmt::format("{:<12}{}\n", label, value);
 }
 
+/// "KL 0.16 -> 0.08 on the report images, 5 passes over 10,000 images"; nothing if there was none.
+std::string refinement(const json& values) {
+  const auto before = number(values, "kl_before"), after = number(values, "kl_after");
+  const auto passes = number(values, "epochs"), images = number(values, "images");
+  if (!before || !after || !passes || !images) return {};
+  return fmt::format("{:<12}KL {} -> {} on the report images, {} {} over {} images\n", "refined", small(before),
+                     small(after), whole(passes), *passes == 1 ? "pass" : "passes", whole(images));
+}
+
 /// "capture 3.1 s, solve 2 min 05 s, ...", wrapped.
 std::string stage_lines(const json& stages) {
   if (!stages.is_object()) return {};
@@ -179,6 +188,7 @@ std::string report_table(const json& report) {
                    ratio(before, after));
   text += accuracy(values, "top-1", "top1") + accuracy(values, "top-5", "top5");
   text += single("KL", small(number(values, "kl"))) + single("agreement", percent(number(values, "agreement")));
+  text += refinement(part(report, "refine"));
   text += single("images", whole(number(values, "images")));
   return text + job_lines(part(report, "run"));
 }

@@ -36,7 +36,6 @@ constexpr std::array missing{
             "use channel"},
     Missing{"budget.latency", [](const Configuration& c) { return is_relaxed(c) && !c.budget.latency.empty(); },
             "use method.kind: constrained"},
-    Missing{"refine.epochs", [](const Configuration& c) { return c.refine.epochs > 0; }, "use 0"},
     Missing{"pipeline.groups", [](const Configuration& c) { return c.pipeline.groups > 1; }, "use 1"},
     Missing{"pipeline.schedule", [](const Configuration& c) { return c.pipeline.schedule != Schedule::sequential; },
             "use sequential"},

@@ -103,6 +103,13 @@ Real positive() {
   return {0, std::numeric_limits<double>::infinity(), "a number > 0"};
 }
 
+std::optional<double> AutoOrNumber::read(const Tree& tree, const std::string& key) {
+  if (tree.kind == Tree::Kind::scalar && tree.text == "auto") return std::nullopt;
+  const auto number = number_in(tree);
+  if (!number || !(*number >= 0)) refuse_value(tree, key, expected());
+  return number;
+}
+
 std::string Integer::expected() const {
   const auto from = "an integer from " + std::to_string(low);
   return high == std::numeric_limits<std::int64_t>::max() ? from + " up" : from + " to " + std::to_string(high);

@@ -30,6 +30,14 @@ struct Real {
 [[nodiscard]] Real fraction();
 [[nodiscard]] Real positive();
 
+/// A number from 0 on, or the word auto, which is the same as no value.
+struct AutoOrNumber {
+  using Value = std::optional<double>;
+  [[nodiscard]] static std::string expected() { return "auto or a number from 0 up"; }
+  [[nodiscard]] static Value read(const Tree& tree, const std::string& key);
+  [[nodiscard]] static Json write(double value, PathForm) { return value; }
+};
+
 struct Integer {
   using Value = std::int64_t;
   std::int64_t low, high = std::numeric_limits<std::int64_t>::max();

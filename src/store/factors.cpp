@@ -30,6 +30,12 @@ public:
     check_finite(matrix.values, name);
     return matrix;
   }
+  [[nodiscard]] RefinedWeight weight(const std::string& name) const {
+    const auto dataset = file_->dataset(group_ + "/" + name);
+    RefinedWeight weight{dataset.info().dims, dataset.read<float>()};
+    check_finite(weight.values, name);
+    return weight;
+  }
   template <Element T>
   [[nodiscard]] std::vector<T> list(const std::string& name) const {
     const auto dataset = file_->dataset(group_ + "/" + name);
@@ -70,6 +76,10 @@ void FactorsWriter::write(const LayerFactors& layer) {
   file_.make_group(group + "/trace");
   for (const auto& [name, values] : layer.traces)
     file_.write<double>(group + "/trace/" + escape_name(name), {std::ssize(values)}, values);
+  if (layer.refined.empty()) return;
+  file_.make_group(group + "/refined");
+  for (const auto& [name, weight] : layer.refined)
+    file_.write<float>(group + "/refined/" + escape_name(name), weight.dims, weight.values);
 }
 
 void FactorsWriter::commit() {
@@ -111,11 +121,15 @@ LayerFactors FactorsReader::read(const std::string& layer) const {
                        input.list<std::int64_t>("kept_groups"),
                        input.list<float>("bias"),
                        file_.attributes(group),
+                       {},
                        {}};
   input.check_finite(factors.bias, "bias");
   if (factors.u.cols != factors.v.rows) throw input.wrong("U and V do not fit together");
   for (const auto& name : file_.children(group + "/trace"))
     factors.traces.emplace(unescape_name(name), input.list<double>("trace/" + name));
+  if (!file_.is_group(group + "/refined")) return factors;
+  for (const auto& name : file_.children(group + "/refined"))
+    factors.refined.emplace(unescape_name(name), input.weight("refined/" + name));
   return factors;
 }
 

@@ -26,7 +26,7 @@ budget:
   bytes: [2, {at_most: 1000}]
   layers: {fc6: {rank: 200, groups: 64}, "/features/0/Conv": {rank: 3}}
   keep: [conv1_1, "fc*"]
-refine: {images: 500, epochs: 2}
+refine: {images: 500, epochs: 2, optimizer: lmvm, proximal: 0.25, dense: true}
 pipeline: {groups: 3, schedule: pipelined}
 checkpoint: {every: 0.5}
 on_failure: keep_dense
@@ -77,6 +77,9 @@ TEST(Configuration, EveryKeyArrives) {
   EXPECT_THAT(c.budget.keep, ElementsAre("conv1_1", "fc*"));
   EXPECT_EQ(c.refine.images, 500);
   EXPECT_EQ(c.refine.epochs, 2);
+  EXPECT_EQ(c.refine.optimizer, refine::Optimizer::lmvm);
+  EXPECT_EQ(c.refine.proximal, 0.25);
+  EXPECT_TRUE(c.refine.dense);
   EXPECT_EQ(c.pipeline.groups, 3);
   EXPECT_EQ(c.pipeline.schedule, Schedule::pipelined);
   EXPECT_EQ(c.checkpoint.every_seconds, 0.5);
@@ -97,6 +100,10 @@ TEST(Configuration, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_EQ(parse("method: {kind: relaxed}").method.iteration_limit(), 300);
   EXPECT_EQ(parse("{method: {kind: constrained}, budget: {parameters: 2}}").method.iteration_limit(), 30);
   EXPECT_EQ(c.refine.images, 10000);
+  EXPECT_EQ(c.refine.optimizer, refine::Optimizer::automatic);
+  EXPECT_FALSE(c.refine.proximal);
+  EXPECT_FALSE(parse("refine: {proximal: auto}").refine.proximal);
+  EXPECT_FALSE(c.refine.dense);
   EXPECT_EQ(c.checkpoint.every_seconds, 60);
   EXPECT_EQ(c.on_failure, OnFailure::stop);
 }
@@ -299,7 +306,7 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
-        "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}", "refine: {epochs: 1}",
+        "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}",
         "pipeline: {groups: 2}", "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }

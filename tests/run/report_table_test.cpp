@@ -49,6 +49,15 @@ TEST(ReportTable, IsAligned) {
             "peak memory 1.2 GB\n");
 }
 
+TEST(ReportTable, TellsOfARefinement) {
+  auto report = made_up();
+  report["refine"] = {{"kl_before", 0.1613}, {"kl_after", 0.0824}, {"epochs", 5}, {"images", 10000}};
+  EXPECT_THAT(report_table(report),
+              HasSubstr("\nrefined     KL 0.1613 -> 0.0824 on the report images, 5 passes over 10,000 images\n"));
+  report["refine"] = nullptr;
+  EXPECT_EQ(report_table(report).find("refined"), std::string::npos);
+}
+
 TEST(ReportTable, LeavesOutWhatNobodyKnows) {
   EXPECT_EQ(report_table(json::object()), "");
   auto report = made_up();

@@ -21,7 +21,8 @@ LayerFactors example() {
           {0, 7},
           {0.5f, 0.25f, 0.125f},
           {{"primal_residual", 1e-7}, {"iterations", std::int64_t(30)}, {"stop_reason", std::string("converged")}},
-          {{"objective", {3, 2, 1.5}}, {"dual/residual", {1}}}};
+          {{"objective", {3, 2, 1.5}}, {"dual/residual", {1}}},
+          {{"lowrank_u.weight", {{3, 1, 1, 1}, {1, 2, 3}}}, {"kept.bias", {{3}, {0.5f, 0, -1}}}}};
 }
 
 LayerFactors without_parts() {

@@ -2,6 +2,7 @@
 /// \file
 /// The configuration of a job: what the YAML file says, with every default filled in.
 #include "slr/mpi/communicator.hpp"
+#include "slr/refine/refine.hpp"
 
 #include <cstdint>
 #include <filesystem>
@@ -112,6 +113,9 @@ struct OwnLayer {
 struct Refine {
   std::int64_t images = 10000;
   std::int64_t epochs = default_refine_epochs;
+  refine::Optimizer optimizer = refine::Optimizer::automatic;
+  std::optional<double> proximal; ///< absent: chosen by the program
+  bool dense = false;             ///< layers left dense take part
 };
 
 struct Pipeline {

@@ -3,6 +3,7 @@
 /// report.json, factors.h5 and manifest.json: what a job leaves behind beside the network.
 #include "slr/run/evaluate.hpp"
 #include "slr/run/output_folder.hpp"
+#include "slr/run/refine_stage.hpp"
 #include "slr/run/sweep.hpp"
 
 #include <map>
@@ -47,9 +48,10 @@ private:
 [[nodiscard]] nlohmann::ordered_json make_summary(const std::vector<BudgetPoint>& points,
                                                   const std::vector<nlohmann::ordered_json>& reports);
 
-/// factors.h5 with every compressed layer's factors and certificate. Local, on one rank.
-void write_factors(const SweepResult& result, const Network& network, const std::string& config_hash,
-                   const std::filesystem::path& file);
+/// factors.h5 with every compressed layer's factors and certificate, and what a refinement made of them (may be none).
+/// Local, on one rank.
+void write_factors(const SweepResult& result, const std::optional<RefineOutcome>& refined, const Network& network,
+                   const std::string& config_hash, const std::filesystem::path& file);
 
 /// The whole of manifest.json: resolved configuration, hashes of inputs, shards and outputs, versions of the libraries
 /// that really ran, BLAS core type, ranks and seed. Local, on one rank; reads every file once.

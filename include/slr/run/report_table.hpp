@@ -17,6 +17,7 @@ namespace slr::run {
 /// - `accuracy`: top1_before/_after, top5_before/_after (fractions), top1_standard_error, top5_standard_error (paired,
 /// of
 ///   the difference), kl, agreement, images.
+/// - `refine`: kl_before, kl_after, epochs, images; null if there was none.
 /// - `run`: mpi_ranks, groups, seconds, seconds_by_stage{stage: seconds}, peak_rss_bytes.
 [[nodiscard]] std::string report_table(const nlohmann::ordered_json& report);
 

@@ -18,9 +18,19 @@ struct FactorMatrix {
   bool operator==(const FactorMatrix&) const = default;
 };
 
+/// A weight of the network after its refinement, as ONNX has it: row-major.
+struct RefinedWeight {
+  std::vector<std::int64_t> dims;
+  std::vector<float> values;
+
+  bool operator==(const RefinedWeight&) const = default;
+};
+
 /// What replaces a layer's W: U V on the columns that are left, B on those that are kept (for `filter`, rows instead of
 /// columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B` float32, `kept_groups` int64,
-/// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`.
+/// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`. U,
+/// V, B and bias are the layer's own solution, on which errors and certificate are; what the refinement of the whole
+/// network made of them is beside them, `/<layer>/refined/<name>` float32, as the network's file has it.
 struct LayerFactors {
   std::string name;
   FactorMatrix u; ///< rows x r
@@ -30,6 +40,7 @@ struct LayerFactors {
   std::vector<float> bias;
   std::map<std::string, AttributeValue> certificate;
   std::map<std::string, std::vector<double>> traces;
+  std::map<std::string, RefinedWeight> refined{};
 
   bool operator==(const LayerFactors&) const = default;
 };

@@ -1,0 +1,49 @@
+#pragma once
+/// \file
+/// The mean loss over images spread over ranks, and its gradient, with the same bits for every number of ranks.
+#include "slr/infer/tape.hpp"
+#include "slr/mpi/exact_sum.hpp"
+#include "slr/refine/examples.hpp"
+
+#include <span>
+
+namespace slr::refine {
+
+/// Sums what the blocks of images contribute. What a block contributes depends on the block and the weights only; these
+/// contributions are summed exactly: losses in `ExactSum`, the gradient's entries after rounding to a grid per weight
+/// tensor. A grid reaches `headroom` times the largest entry that the last sum had, which every rank knows; what is
+/// beyond its end goes to the end (a gradient that suddenly grows a hundredfold is cut, on every number of ranks
+/// alike). Its step is below 2^-30 of that entry for up to a hundred thousand blocks.
+class Objective {
+public:
+  /// Both outlive the objective. Local. \pre tape.block() == images_per_block
+  Objective(const Communicator& comm, infer::Tape& tape, const Examples& examples);
+
+  struct Value {
+    double loss = 0;              ///< mean over the images
+    std::vector<double> gradient; ///< of that mean
+  };
+  /// At the tape's weights, over these blocks, which are dealt to the ranks in turn. Collective: one allreduce of
+  /// tape.size() + 73 doubles (the first call: two, and some blocks twice). Cost: forward and backward pass of
+  /// ceil(blocks / ranks) blocks. \pre some blocks, the same ones on every rank
+  /// \throws Error{numerical} if an output or a gradient is not finite; the same on every rank.
+  [[nodiscard]] Value gradient(std::span<const std::int64_t> blocks);
+  /// The mean loss over all images. Collective. \pre some images
+  [[nodiscard]] double loss();
+
+private:
+  void find_first_grids(std::span<const std::int64_t> blocks);
+  void fit_grids(std::span<const double> gradient);
+  void set_grids(std::span<const double> largest);
+  void add_block(std::int64_t block, std::span<double> sums, ExactSum& loss);
+
+  static constexpr double headroom = 256;
+  const Communicator& comm_;
+  infer::Tape& tape_;
+  const Examples& examples_;
+  int bits_;
+  std::vector<FixedPoint> grids_; ///< per trained tensor; empty before the first gradient
+  std::vector<float> block_gradient_;
+};
+
+} // namespace slr::refine
