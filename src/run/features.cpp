@@ -45,7 +45,7 @@ store::FeatureLayer describe(const graph::Layer& layer, std::int64_t positions) 
 /// The sample numbers of this rank's images.
 std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features, const std::string& layer,
                                                Share share) {
-  const auto positions = features.layer(layer).positions;
+  const auto positions = std::max<std::int64_t>(1, features.layer(layer).positions);
   const auto numbers = features.samples(layer);
   const auto begin = std::lower_bound(numbers.begin(), numbers.end(), share.first * positions);
   const auto end = std::lower_bound(begin, numbers.end(), (share.first + share.count) * positions);
@@ -191,7 +191,7 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
 }
 
 PreparedProblem prepare_problem(const Communicator& comm, const Network& network, const graph::Layer& layer,
-                                const store::FeatureSet& features, Share share, const std::vector<float>& inputs,
+                                const store::FeatureSet& features, Share share, const std::vector<float>& given,
                                 std::int64_t thinning) {
   const std::int64_t n = layer.rows, k = layer.cols;
   LayerProblem problem;
@@ -209,20 +209,26 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
 
   std::vector<Role> roles;          // of this rank's samples, in their order
   std::vector<std::int64_t> blocks; // likewise the number of their block of images
-  std::vector<float> original, outputs;
+  std::vector<float> original, stored, outputs;
   collectively(comm, [&] {
-    const auto positions = features.layer(layer.name).positions;
+    using store::Quantity;
     const auto samples = samples_of_share(features, layer.name, share);
     const auto first = samples.data() - features.samples(layer.name).data();
     const auto count = static_cast<std::int64_t>(samples.size());
-    original = features.read(layer.name, store::Quantity::original_inputs, first, count);
-    outputs = features.read(layer.name, store::Quantity::outputs, first, count);
+    const bool has_original = features.has(layer.name, Quantity::original_inputs);
+    if (!has_original || (given.empty() && features.has(layer.name, Quantity::inputs)))
+      stored = features.read(layer.name, Quantity::inputs, first, count);
+    original = has_original ? features.read(layer.name, Quantity::original_inputs, first, count) : stored;
+    outputs = features.read(layer.name, Quantity::outputs, first, count);
     for (const auto sample : samples) {
-      roles.push_back(role_of_image(sample / positions));
-      blocks.push_back(sample / positions / images_per_block);
+      const auto image = image_of(sample, features.layer(layer.name));
+      roles.push_back(role_of_image(image));
+      blocks.push_back(image / images_per_block);
     }
-    require(inputs.empty() || inputs.size() == original.size(), "layer " + layer.name + ": inputs and shards differ");
+    require(given.empty() || given.size() == original.size(), "layer " + layer.name + ": inputs and shards differ");
   });
+
+  const auto& inputs = given.empty() ? stored : given;
 
   // The original values before the activation: Z = W0 X0 + b0, in the order of the samples.
   LayerProblem reference;

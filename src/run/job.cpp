@@ -5,6 +5,7 @@
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/run/own_layers.hpp"
 #include "slr/run/plan_job.hpp"
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
@@ -167,7 +168,7 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
           find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit, progress);
   });
   auto result = clock.measure("solve", [&] {
-    return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, shared.feed, config, limit,
+    return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, &shared.feed, config, limit,
                  files.features(), progress);
   });
   std::optional<RefineOutcome> refined;
@@ -248,7 +249,8 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
 
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh) {
   check_supported(config);
-  const auto network = load_network(comm, config.model.absolute);
+  const bool has_own_layers = !config.layers.empty();
+  const auto network = has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute);
   const auto points = budget_points(network, dense_reasons(network, config), config); // before the folder is claimed
   if (config.method.kind == MethodKind::constrained && points.front().limits.empty() && config.budget.layers.empty())
     throw Error(ExitCode::configuration, config.where("budget") + ": there is no budget; set budget.parameters, "
@@ -267,7 +269,8 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
   on_root(comm, [&] { progress->open_log(folder.files().log()); });
   if (folder.state() == FolderState::unfinished)
     progress->note("an unfinished run is continued: " + config.output.given);
-  return compress(comm, config, network, points, folder.files(), *progress);
+  return has_own_layers ? compress_own_layers(comm, config, network, points.front(), folder.files(), *progress)
+                        : compress(comm, config, network, points, folder.files(), *progress);
 }
 
 /// The names of a run's results: those of its outputs in folders of their own, else the only one.
@@ -334,6 +337,8 @@ ExitCode run_compress(const Communicator& comm, const CompressOptions& options) 
   }
   if (options.plan) {
     check_supported(config);
+    if (!config.layers.empty())
+      throw Error(ExitCode::usage, "--plan predicts the job of a network; leave it out to compress layers without one");
     const auto network = load_network(comm, config.model.absolute);
     const auto dense = dense_reasons(network, config);
     const auto points = budget_points(network, dense, config);

@@ -111,7 +111,6 @@ LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFa
   using store::Quantity;
   const auto inputs = features.has(factors.name, Quantity::inputs) ? Quantity::inputs : Quantity::original_inputs;
   const auto numbers = features.samples(factors.name);
-  const auto positions = std::max<std::int64_t>(1, layer.positions);
   const auto piece = std::max<std::int64_t>(1, piece_values / (shape.rows + shape.cols));
   FactoredLayer factored(factors, shape);
   Sum train, heldout;
@@ -121,7 +120,7 @@ LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFa
     const auto y = features.read(factors.name, Quantity::outputs, first, count);
     const auto& z = factored.values(x, count);
     for (std::int64_t s = 0; s < count; ++s) {
-      const auto role = role_of_image(numbers[static_cast<std::size_t>(first + s)] / positions);
+      const auto role = role_of_image(image_of(numbers[static_cast<std::size_t>(first + s)], layer));
       if (role == Role::selection) continue;
       double error = 0, norm = 0;
       for (auto i = static_cast<std::size_t>(s * shape.rows); i < static_cast<std::size_t>((s + 1) * shape.rows); ++i) {

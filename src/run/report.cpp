@@ -117,8 +117,8 @@ double StageClock::total_seconds() const {
 }
 
 nlohmann::ordered_json make_report(const Communicator& comm, const Network& network, const SweepResult& result,
-                                   const Accuracy& accuracy, const std::string& accuracy_on, const StageClock& clock,
-                                   const BudgetPoint& point, const Allotment& allotment) {
+                                   const std::optional<Accuracy>& accuracy, const std::string& accuracy_on,
+                                   const StageClock& clock, const BudgetPoint& point, const Allotment& allotment) {
   const auto before = graph::count(network.model), after = graph::count(result.model);
   nlohmann::ordered_json report;
   report["model"] = {
@@ -132,8 +132,10 @@ nlohmann::ordered_json make_report(const Communicator& comm, const Network& netw
       {"bytes_after", after.bytes}};
   for (const auto& limit : point.limits) report["model"]["limits"][to_text(limit.resource)] = limit.at_most;
   if (allotment.predicted_kl > 0) report["model"]["predicted_kl"] = allotment.predicted_kl;
-  report["accuracy"] = before_after_json(accuracy);
-  report["accuracy"]["on"] = accuracy_on;
+  if (accuracy) {
+    report["accuracy"] = before_after_json(*accuracy);
+    report["accuracy"]["on"] = accuracy_on;
+  }
   report["layers"] = nlohmann::ordered_json::array();
   for (const auto& layer : result.layers) report["layers"].push_back(layer_json(layer));
   report["run"] = {{"mpi_ranks", comm.size()},
@@ -201,16 +203,18 @@ std::map<std::string, std::string> output_hashes(const OutputFiles& files, const
   std::map<std::string, std::string> hashes;
   for (const auto& point : points)
     for (const auto& file : {files.point(point).compressed(), files.point(point).factors()})
-      hashes[std::filesystem::path(point) / file.filename()] = sha256_of_file(file);
+      if (std::filesystem::exists(file)) // layers of no network leave only factors
+        hashes[std::filesystem::path(point) / file.filename()] = sha256_of_file(file);
   return hashes;
 }
 
 std::map<std::string, std::string> input_hashes(const Configuration& config) {
   std::map<std::string, std::string> hashes;
+  const auto add_file = [&](const std::filesystem::path& path) { hashes[path.string()] = sha256_of_file(path); };
   const auto add = [&](const FilePath& path) {
     if (path.empty()) return;
     if (!std::filesystem::is_directory(path.absolute)) {
-      hashes[path.absolute.string()] = sha256_of_file(path.absolute);
+      add_file(path.absolute);
       return;
     }
     std::vector<std::filesystem::path> members;
@@ -226,6 +230,10 @@ std::map<std::string, std::string> input_hashes(const Configuration& config) {
     add(source->images);
     add(source->labels);
     add(source->list);
+  }
+  for (const auto& layer : config.layers) {
+    add(layer.weights);
+    for (const auto& shard : store::shard_files(layer.shards.absolute.string())) add_file(shard);
   }
   return hashes;
 }
@@ -243,8 +251,9 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
   manifest["inputs"] = input_hashes(config);
   nlohmann::ordered_json shards = nlohmann::ordered_json::object();
   std::vector<std::filesystem::path> members;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(files.features()))
-    if (entry.is_regular_file()) members.push_back(entry.path());
+  if (std::filesystem::exists(files.features())) // own layers bring theirs as inputs
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(files.features()))
+      if (entry.is_regular_file()) members.push_back(entry.path());
   std::sort(members.begin(), members.end());
   for (const auto& member : members)
     shards[std::filesystem::relative(member, files.folder).generic_string()] = sha256_of_file(member);

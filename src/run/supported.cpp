@@ -18,7 +18,19 @@ bool is_relaxed(const Configuration& c) {
   return c.method.kind == MethodKind::relaxed;
 }
 
+bool is_own(const Configuration& c) {
+  return !c.layers.empty();
+}
+
 constexpr std::array missing{
+    Missing{"budget.macs", [](const Configuration& c) { return is_own(c) && !c.budget.macs.empty(); },
+            "use budget.parameters with layers"},
+    Missing{"budget.bytes", [](const Configuration& c) { return is_own(c) && !c.budget.bytes.empty(); },
+            "use budget.parameters with layers"},
+    Missing{"budget.layers", [](const Configuration& c) { return is_own(c) && !c.budget.layers.empty(); },
+            "use budget.parameters with layers"},
+    Missing{"budget.parameters", [](const Configuration& c) { return is_own(c) && c.budget.parameters.size() > 1; },
+            "give one value with layers and run once per value"},
     Missing{"budget.macs", [](const Configuration& c) { return is_relaxed(c) && !c.budget.macs.empty(); },
             "use method.kind: constrained"},
     Missing{"budget.bytes", [](const Configuration& c) { return is_relaxed(c) && !c.budget.bytes.empty(); },
@@ -44,7 +56,6 @@ constexpr std::array missing{
             "use rank"},
     Missing{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
             "leave it out"},
-    Missing{"layers", [](const Configuration& c) { return !c.layers.empty(); }, "use model"},
 };
 
 } // namespace

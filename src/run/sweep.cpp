@@ -113,7 +113,7 @@ void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedP
 
 SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                   const std::vector<std::string>& dense_reasons, const Allotment& allotment,
-                  const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
+                  const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                   std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
                   Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
@@ -137,7 +137,11 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
 
   SweepResult result{network.model, {}, false};
   const bool follows_compressed = config.calibration.inputs == CalibrationInputs::compressed;
-  auto frontier = collectively(comm, [&] { return Frontier(network, feed, follows_compressed ? share : Share{}); });
+  require(!follows_compressed || feed, "compressed inputs need images");
+  std::optional<Frontier> frontier;
+  collectively(comm, [&] {
+    if (follows_compressed) frontier.emplace(network, *feed, share);
+  });
   std::vector<double> weights;
   for (const auto& layer : network.layers)
     weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
@@ -159,7 +163,7 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
       try {
         const auto inputs = collectively(comm, [&] {
           if (!follows_compressed) return std::vector<float>();
-          auto rows = frontier.inputs_of(result.model, layer.name, sampling);
+          auto rows = frontier->inputs_of(result.model, layer.name, sampling);
           write_inputs(comm, network, layer, features, share, rows, inputs_folder);
           return rows;
         });

@@ -50,7 +50,7 @@ public:
     if (report_.is_null()) differs(files_.report().string() + " is missing");
     // Several results: their folders have manifests of their own.
     if (!report_.is_object() || !report_.contains("points")) {
-      stage(files_.compressed(), [&] { check_network(); });
+      if (!own_layers()) stage(files_.compressed(), [&] { check_network(); });
       stage(files_.factors(), [&] { check_layers(); });
     }
     if (failures_.empty()) {
@@ -126,7 +126,7 @@ private:
     auto reported = reported_layers();
     const auto names = factors.layers();
     std::optional<store::FeatureSet> features;
-    if (!names.empty()) features.emplace(store::FeatureSet::open(alone_, files_.features().string()));
+    if (!names.empty()) features.emplace(open_features());
     TextTable table({"layer", "samples", "train", "stored", "held out", "stored", ""});
     std::optional<Error> damage;
     auto shown = failures_.size();
@@ -151,6 +151,26 @@ private:
     if (damage) throw Error(*damage);
     for (const auto& [name, layer] : reported)
       differs("report.json has errors of layer " + name + ", which factors.h5 does not have");
+  }
+
+  /// The layers of a configuration that names some instead of a model.
+  [[nodiscard]] const json* own_layers() const {
+    const auto& configuration = manifest_.at("configuration");
+    const auto found = configuration.find("layers");
+    return found != configuration.end() && found->is_array() ? &*found : nullptr;
+  }
+
+  [[nodiscard]] store::FeatureSet open_features() const {
+    const auto* own = own_layers();
+    if (!own) return store::FeatureSet::open(alone_, files_.features().string());
+    std::vector<fs::path> shards;
+    for (const auto& layer : *own) {
+      if (!layer.is_object() || !layer.contains("shards") || !layer["shards"].is_string())
+        throw Error(ExitCode::bad_data, manifest_file_.string() + ": a layer of its configuration names no shards");
+      const auto more = store::shard_files(layer["shards"].get<std::string>());
+      shards.insert(shards.end(), more.begin(), more.end());
+    }
+    return store::FeatureSet::open_files(alone_, std::move(shards));
   }
 
   /// Compares with both files; returns what factors.h5 says.

@@ -46,7 +46,9 @@ std::vector<fs::path> files_of_pattern(const std::string& pattern) {
   return {found.gl_pathv, found.gl_pathv + found.gl_pathc};
 }
 
-std::vector<fs::path> find_files(const std::string& place) {
+} // namespace
+
+std::vector<fs::path> shard_files(const std::string& place) {
   std::vector<fs::path> files;
   try {
     if (fs::is_directory(place))
@@ -61,8 +63,6 @@ std::vector<fs::path> find_files(const std::string& place) {
   if (files.empty()) throw Error(ExitCode::bad_data, "there are no feature shards (*.h5) at " + place);
   return files;
 }
-
-} // namespace
 
 /// Puts summaries together. What contradicts becomes a sentence.
 class FeatureSetBuilder {
@@ -232,12 +232,13 @@ private:
 
 FeatureSet FeatureSet::open(const Communicator& comm, const std::string& place) {
   std::vector<fs::path> files;
-  on_root(comm, [&] { files = find_files(place); });
+  on_root(comm, [&] { files = shard_files(place); });
   return open_files(comm, std::move(files));
 }
 
 FeatureSet FeatureSet::open_files(const Communicator& comm, std::vector<fs::path> files) {
   std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
+  files.erase(std::unique(files.begin(), files.end()), files.end());
   std::string names; // zero-terminated, one after the other
   for (const auto& file : files) names += file.native() + '\0';
   names = comm.broadcast_text(names);

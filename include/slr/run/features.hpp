@@ -17,6 +17,11 @@ enum class Role { fit, selection, report };
   return image % 10 == 0 ? Role::report : image % 10 == 1 ? Role::selection : Role::fit;
 }
 
+/// The image that a sample is of; shards of other programs may say nothing of positions: one per image. Local.
+[[nodiscard]] inline std::int64_t image_of(std::int64_t sample, const store::FeatureLayer& layer) {
+  return sample / std::max<std::int64_t>(1, layer.positions);
+}
+
 /// Runs the original network over the calibration images and writes one shard per rank with X0 and Y of the layers at
 /// the sampled positions. Collective; nothing is there under its final name unless all ranks succeeded.
 void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
@@ -58,8 +63,9 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
                   const store::FeatureSet& features, Share share, const std::vector<float>& rows,
                   const std::filesystem::path& folder);
 
-/// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: X0). The inputs are rounded
-/// (`scale`). Of the fit samples every `thinning`-th block of images is taken. Collective.
+/// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: that of the shards, where
+/// one of X and X0 stands for the other if it is missing). The inputs are rounded (`scale`). Of the fit samples every
+/// `thinning`-th block of images is taken. Collective.
 struct PreparedProblem {
   LayerProblem problem;
   InputScale scale;

@@ -38,9 +38,10 @@ private:
   std::vector<std::pair<std::string, double>> stages_;
 };
 
-/// The whole of report.json. Collective (the peak memory is the largest of all ranks).
+/// The whole of report.json, without `accuracy` where there is no network to judge. Collective (the peak memory is the
+/// largest of all ranks).
 [[nodiscard]] nlohmann::ordered_json make_report(const Communicator& comm, const Network& network,
-                                                 const SweepResult& result, const Accuracy& accuracy,
+                                                 const SweepResult& result, const std::optional<Accuracy>& accuracy,
                                                  const std::string& accuracy_on, const StageClock& clock,
                                                  const BudgetPoint& point, const Allotment& allotment);
 

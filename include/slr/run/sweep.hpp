@@ -80,10 +80,12 @@ struct Allotment {
 
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
-/// goes on. `parameter_limit`: relaxed, what all layers together may cost. Collective; the same result on every rank.
+/// goes on. With the original inputs no images are needed (`feed` may be null), and shards that have inputs X of their
+/// own are fitted on those. `parameter_limit`: relaxed, what all layers together may cost. Collective; the same result
+/// on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const Allotment& allotment,
-                                const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
+                                const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                                 std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
                                 Progress& progress);
 

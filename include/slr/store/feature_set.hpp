@@ -21,7 +21,7 @@ public:
   /// same samples for X, X0 and Y. Files without sample numbers are numbered through in the order of their names.
   /// \throws Error{bad_data} naming file and layer, Error{io}; the same on every rank.
   [[nodiscard]] static FeatureSet open(const Communicator& comm, const std::string& place);
-  /// The same for given files. Collective; the list is that of the root.
+  /// The same for given files, each taken once. Collective; the list is that of the root.
   [[nodiscard]] static FeatureSet open_files(const Communicator& comm, std::vector<std::filesystem::path> files);
 
   [[nodiscard]] const std::vector<std::filesystem::path>& files() const { return files_; }
@@ -78,6 +78,9 @@ private:
   std::map<std::string, Table> tables_;
   mutable std::deque<std::pair<std::int32_t, ShardReader>> open_; ///< the last few files used
 };
+
+/// The files that `FeatureSet::open` takes at a place. Local. \throws Error{bad_data} if there are none, Error{io}.
+[[nodiscard]] std::vector<std::filesystem::path> shard_files(const std::string& place);
 
 /// Writes `output`, a file of virtual datasets over the shards, for people and Python: the groups and attributes of the
 /// shards, all rows in the order of their sample numbers, `sample` itself stored. It refers to the shards by paths
