@@ -180,7 +180,7 @@ ExitCode compress_own_layers(const Communicator& comm, const Configuration& conf
     return sweep(comm, row_grid, network, dense, allotment, features, nullptr, own, limit, files.features(), progress);
   });
   clock.measure("export", [&] {
-    on_root(comm, [&] { write_factors(result, network, configuration_hash(config), files.factors()); });
+    on_root(comm, [&] { write_factors(result, std::nullopt, network, configuration_hash(config), files.factors()); });
   });
   const auto report = make_report(comm, network, result, std::nullopt, "", clock, point, allotment);
   on_root(comm, [&] {
