@@ -83,7 +83,9 @@ public:
   }
   /// Judges where it is after a pass; whether to go on.
   [[nodiscard]] bool judge(double fit_loss) {
+    const double before = last_;
     last_ = judge_.loss();
+    rises_ = last_ < before ? 0 : rises_ + 1;
     result_.epochs.push_back({fit_loss, last_});
     const std::int64_t epoch = std::ssize(result_.epochs);
     if (last_ < result_.selection_loss_after) {
@@ -92,7 +94,7 @@ public:
       best_ = tape_.weights();
     }
     if (epoch >= settings_.epochs) return false;
-    if (epoch - result_.best_epoch < settings_.patience) return true;
+    if (rises_ < settings_.patience) return true;
     result_.stop_reason = StopReason::no_improvement;
     return false;
   }
@@ -111,7 +113,8 @@ private:
   const Listener& listener_;
   std::vector<double> start_, pulls_;
   std::vector<float> best_;
-  double last_ = 0; ///< on the selection images
+  double last_ = 0;        ///< on the selection images
+  std::int64_t rises_ = 0; ///< passes in a row after which it was not smaller
   Result result_;
 };
 

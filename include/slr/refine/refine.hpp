@@ -30,11 +30,13 @@ struct Settings {
   std::int64_t epochs = 10;
   Optimizer optimizer = Optimizer::automatic;
   std::uint64_t seed = 1;         ///< of the order of the blocks
-  double peak_rate = 1e-2;        ///< of Adam, relative to the root mean square of each tensor
+  double peak_rate = 5e-3;        ///< of Adam, relative to the root mean square of each tensor
   std::int64_t batch_blocks = 12; ///< of 8 images each, in a mini-batch
   /// Weight of the pull towards the start: proximal / 2 sum over tensors of ||W - W_start||^2 / ||W_start||^2.
   double proximal = 0;
-  std::int64_t patience = 4; ///< passes without a smaller loss on the selection images before it stops
+  /// Passes in a row that each leave a larger loss on the selection images than the one before, before it stops. (While
+  /// the rate is high the loss may well lie above its best: it falls with the rate.)
+  std::int64_t patience = 3;
 };
 
 /// After a pass.
