@@ -1,8 +1,7 @@
-// The refinement's optimisers on equal passes, from one compressed network: loss on the selection images, accuracy and
-// KL on data.validation, time; and what a pass costs. Alone or under mpirun:
-//   bench_refine configs/fashion_mnist.yaml --model run/fashion_mnist/compressed.onnx --epochs 10 --optimizer adam lmvm
-#include "slr/graph/count.hpp"
-#include "slr/mpi/agree.hpp"
+// The refinement's optimisers on equal passes, from one compressed network: a JSON line for each with the loss on the
+// selection and report images, accuracy and KL on data.validation, and time. Alone or under mpirun:
+//   bench_refine configs/fashion_mnist.yaml --model run/fashion_mnist/compressed.onnx --optimizer adam lmvm
+//                --set refine.epochs=10
 #include "slr/mpi/session.hpp"
 #include "slr/run/evaluate.hpp"
 #include "slr/run/refine_stage.hpp"
@@ -36,19 +35,9 @@ std::vector<run::LayerOutcome> outcomes_of(const run::Network& original, const r
   return outcomes;
 }
 
-struct Options {
-  std::string config, model;
-  std::int64_t images = 0;
-  std::vector<std::int64_t> epochs;
-  std::vector<std::string> optimizers;
-  std::vector<double> rates, proximals;
-  std::vector<std::int64_t> batches;
-  bool dense = false;
-};
-
-void run_one(const Communicator& comm, const run::Configuration& config, const run::Network& original,
-             const run::Network& compressed, const run::ImageFeed& feed, const run::ImageFeed& validation,
-             const std::vector<run::LayerOutcome>& outcomes) {
+void run_one(const Communicator& comm, const std::string& name, const run::Configuration& config,
+             const run::Network& original, const run::Network& compressed, const run::ImageFeed& feed,
+             const run::ImageFeed& validation, const std::vector<run::LayerOutcome>& outcomes) {
   const auto progress = run::make_visible_progress({[](std::string_view) {}, false, {}, {}, 5, 5});
   run::SweepResult result{compressed.model, outcomes, false};
   const double start = cpu_seconds();
@@ -58,24 +47,15 @@ void run_one(const Communicator& comm, const run::Configuration& config, const r
   network.model = result.model;
   const auto accuracy = run::evaluate(comm, network, &original, validation, validation.size(), {}, *progress);
   if (!comm.is_root() || !refined) return;
-  std::printf("%s\n", nlohmann::ordered_json{{"epochs", config.refine.epochs},
-                                             {"proximal", config.refine.proximal.value_or(-1)},
-                                             {"images", refined->images},
-                                             {"selection_before", refined->result.selection_loss_before},
-                                             {"selection_after", refined->result.selection_loss_after},
-                                             {"best_epoch", refined->result.best_epoch},
-                                             {"kl_before", refined->loss_before},
-                                             {"kl_after", refined->loss_after},
-                                             {"top1", accuracy.top1.value_or(0)},
-                                             {"top1_original", accuracy.reference_top1.value_or(0)},
-                                             {"kl", accuracy.kl.value_or(0)},
-                                             {"ranks", comm.size()},
-                                             {"seconds", refined->seconds},
-                                             {"cpu_seconds_rank_0", cpu}}
-                          .dump()
-                          .c_str());
-  if (std::getenv("CURVE"))
-    for (auto& e : refined->result.epochs) std::printf("  %.5f %.5f\n", e.fit_loss, e.selection_loss);
+  nlohmann::ordered_json line{{"optimizer", name},
+                              {"epochs", config.refine.epochs},
+                              {"top1", accuracy.top1.value_or(0)},
+                              {"top1_original", accuracy.reference_top1.value_or(0)},
+                              {"kl", accuracy.kl.value_or(0)},
+                              {"ranks", comm.size()},
+                              {"cpu_seconds_rank_0", cpu},
+                              {"refine", run::refine_json(refined)}};
+  std::printf("%s\n", line.dump().c_str());
   std::fflush(stdout);
 }
 
@@ -85,23 +65,27 @@ int main(int argc, char** argv) {
   const MpiSession session(argc, argv);
   const Communicator comm(MPI_COMM_WORLD);
   std::string config_file, model;
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides, optimizers{"adam", "lmvm"};
   po::options_description words("Options");
-  words.add_options()("config", po::value(&config_file)->required(), "configuration of the run")(
-      "model", po::value(&model)->required(), "its compressed.onnx")("set", po::value(&overrides)->composing(),
-                                                                     "key=value, as slr_compress");
+  words.add_options()("config", po::value(&config_file)->required(), "configuration of the run");
+  words.add_options()("model", po::value(&model)->required(), "its compressed.onnx");
+  words.add_options()("optimizer", po::value(&optimizers)->multitoken(), "adam, lmvm: one after the other");
+  words.add_options()("set", po::value(&overrides)->composing(), "key=value, as slr_compress");
   po::positional_options_description positions;
   positions.add("config", 1);
   po::variables_map values;
   try {
     po::store(po::command_line_parser(argc, argv).options(words).positional(positions).run(), values);
     po::notify(values);
-    const auto config = run::load_configuration(comm, config_file, overrides, run::required_by_compress);
+    auto config = run::load_configuration(comm, config_file, overrides, run::required_by_compress);
     const auto original = run::load_network(comm, config.model.absolute);
     const auto compressed = run::load_network(comm, model);
     const run::ImageFeed feed(run::image_source(config.data.calibration), config.data.preprocess, original);
     const run::ImageFeed validation(run::image_source(config.data.validation), config.data.preprocess, original);
-    run_one(comm, config, original, compressed, feed, validation, outcomes_of(original, compressed));
+    for (const std::string& name : optimizers) {
+      config.refine.optimizer = name == "lmvm" ? refine::Optimizer::lmvm : refine::Optimizer::adam;
+      run_one(comm, name, config, original, compressed, feed, validation, outcomes_of(original, compressed));
+    }
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

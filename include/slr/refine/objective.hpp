@@ -13,7 +13,7 @@ namespace slr::refine {
 /// contributions are summed exactly: losses in `ExactSum`, the gradient's entries after rounding to a grid per weight
 /// tensor. A grid reaches `headroom` times the largest entry that the last sum had, which every rank knows; what is
 /// beyond its end goes to the end (a gradient that suddenly grows a hundredfold is cut, on every number of ranks
-/// alike). Its step is below 2^-30 of that entry for up to a hundred thousand blocks.
+/// alike). Its step is at most 2^-28 of that entry for up to a hundred thousand blocks.
 class Objective {
 public:
   /// Both outlive the objective. Local. \pre tape.block() == images_per_block

@@ -23,7 +23,7 @@ struct Problem {
 /// The problem's network, ready for forward and backward passes over blocks of 8 images. Local. \throws as infer::Tape
 [[nodiscard]] infer::Tape tape_of(const Problem& problem);
 
-/// `automatic` is the winner of bench/refine.
+/// `automatic` is Adam, the winner of bench/refine.
 enum class Optimizer { automatic, adam, lmvm };
 
 struct Settings {
