@@ -10,6 +10,16 @@ namespace {
 
 constexpr int sum_bits = 50; // of 53: the sign, and room so that adding the shift never leaves its binade
 
+/// to += from, rounded to the grid of shift * scale. Local.
+template <class T>
+void add_column(const T* __restrict from, const double* __restrict shift, double scale, double* __restrict to,
+                std::size_t rows) {
+  for (std::size_t i = 0; i < rows; ++i) {
+    const double here = shift[i] * scale;
+    to[i] += (static_cast<double>(from[i]) + here) - here;
+  }
+}
+
 } // namespace
 
 BlockSums::BlockSums(std::span<const int> row_exponent, std::span<const int> col_exponent, std::int64_t terms)
@@ -20,25 +30,21 @@ BlockSums::BlockSums(std::span<const int> row_exponent, std::span<const int> col
 }
 
 template <class T>
-void BlockSums::add_rounded(std::span<const T> product) {
+void BlockSums::add_rounded(std::span<const T> product, std::size_t first_col) {
   const auto rows = row_shift_.size();
-  require(product.size() == values_.size(), "a block's product has another shape than its sum");
-  for (std::size_t j = 0; j < col_scale_.size(); ++j) {
-    const double scale = col_scale_[j];
-    const T* from = product.data() + j * rows;
-    double* to = values_.data() + j * rows;
-    for (std::size_t i = 0; i < rows; ++i) {
-      const double shift = row_shift_[i] * scale;
-      to[i] += (static_cast<double>(from[i]) + shift) - shift;
-    }
-  }
+  const auto cols = rows > 0 ? product.size() / rows : 0;
+  require(product.size() == rows * cols && first_col + cols <= col_scale_.size(),
+          "a block's product has another shape than its sum");
+  for (std::size_t j = 0; j < cols; ++j)
+    add_column(product.data() + j * rows, row_shift_.data(), col_scale_[first_col + j],
+               values_.data() + (first_col + j) * rows, rows);
 }
 
-void BlockSums::add(std::span<const float> product) {
-  add_rounded(product);
+void BlockSums::add(std::span<const float> product, std::size_t first_col) {
+  add_rounded(product, first_col);
 }
-void BlockSums::add(std::span<const double> product) {
-  add_rounded(product);
+void BlockSums::add(std::span<const double> product, std::size_t first_col) {
+  add_rounded(product, first_col);
 }
 
 } // namespace slr

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::size_t norm_count = 3; // loss, primal, dual
 constexpr int no_value_exponent = -300;
+constexpr std::int64_t panel_columns = 512; // of the inputs, in `project`
 
 /// The power of two that bounds values of this root mean square over N samples, with a factor of two for the next
 /// iteration's.
@@ -32,6 +33,13 @@ constexpr std::array<int, 1> one_column{0};
 struct SampleValues {
   const float *y, *z, *activated, *argument, *m, *limit;
 };
+
+/// argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
+void relax_sample(std::size_t n, float a, const float* __restrict z, const float* __restrict split,
+                  const float* __restrict dual, float* __restrict argument) {
+  const float rest = 1 - a;
+  for (std::size_t i = 0; i < n; ++i) argument[i] = a * z[i] + rest * split[i] + dual[i];
+}
 
 /// U = argument - M, T = M - U, and the rows' sums.
 void update_sample(std::size_t n, const SampleValues& in, float* __restrict split, float* __restrict dual,
@@ -81,7 +89,7 @@ struct FactoredSplitting::Work {
   std::array<ExactSum, norm_count> norms;
   std::vector<float> limit; ///< of |T|, per row
   FactoredValues values;
-  std::vector<float> argument, m, activated;
+  std::vector<float> argument, m, activated;           ///< of one sample
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
   std::vector<float> target, product;
   bool has_failed = false;
@@ -91,23 +99,22 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
   const auto n = static_cast<std::size_t>(problem_.rows);
   const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
   apply(map, problem_.fit.x.data() + first * problem_.cols, count, work.values);
-  for (auto* values : {&work.argument, &work.m, &work.activated, &work.target}) values->resize(size);
-  problem_.activation.apply(work.values.z, work.activated);
+  for (auto* values : {&work.argument, &work.m, &work.activated}) values->resize(n);
+  work.target.resize(size);
   for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
-  const float* const y = problem_.fit.y.data() + begin;
-  float* const split = split_.data() + begin;
-  float* const dual = dual_.data() + begin;
-  // argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
-  const auto a = static_cast<float>(relaxation_), rest = 1 - a;
-  for (std::size_t i = 0; i < size; ++i) work.argument[i] = a * work.values.z[i] + rest * split[i] + dual[i];
-  prox_activation(problem_.activation, work.argument, std::span(problem_.fit.y).subspan(begin, size),
-                  static_cast<float>(rho_), work.m);
-  for (std::size_t s = 0; s < size; s += n)
+  for (std::size_t s = 0; s < size; s += n) { // sample by sample: what is between two steps stays in the cache
+    const auto y = std::span<const float>(problem_.fit.y).subspan(begin + s, n);
+    const auto z = std::span<const float>(work.values.z).subspan(s, n);
+    float* const split = split_.data() + begin + s;
+    float* const dual = dual_.data() + begin + s;
+    problem_.activation.apply(z, work.activated);
+    relax_sample(n, static_cast<float>(relaxation_), z.data(), split, dual, work.argument.data());
+    prox_activation(problem_.activation, work.argument, y, static_cast<float>(rho_), work.m);
     update_sample(n,
-                  {y + s, work.values.z.data() + s, work.activated.data() + s, work.argument.data() + s,
-                   work.m.data() + s, work.limit.data()},
-                  split + s, dual + s, work.target.data() + s, work.loss.data(), work.primal.data(), work.dual.data(),
+                  {y.data(), z.data(), work.activated.data(), work.argument.data(), work.m.data(), work.limit.data()},
+                  split, dual, work.target.data() + s, work.loss.data(), work.primal.data(), work.dual.data(),
                   work.sum.data(), work.square.data());
+  }
   std::array<double, norm_count> norms{};
   for (std::size_t i = 0; i < n; ++i) {
     norms[0] += work.loss[i];
@@ -194,19 +201,26 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
   for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
   BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), scale_.exponent,
                  statistics_.samples);
-  std::vector<float> target, projected, product(static_cast<std::size_t>(size * k));
+  std::vector<float> target, projected(static_cast<std::size_t>(size * problem_.fit.count)); // T; Q^T T
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     // The exponents were raised to what T needs, so nothing is cut off here.
     const auto begin = split_.begin() + first * n;
     target.resize(static_cast<std::size_t>(n * count));
     std::transform(begin, begin + n * count, dual_.begin() + first * n, target.begin(), std::minus<>());
-    projected.resize(static_cast<std::size_t>(size * count));
-    blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F, projected.data(),
-               size);
-    blas::gemm(Op::none, Op::transpose, size, k, count, 1.0F, projected.data(), size, problem_.fit.x.data() + first * k,
-               k, 0.0F, product.data(), size);
-    sums.add(std::span<const float>(product));
+    blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
+               projected.data() + first * size, size);
   });
+  // In panels of columns, whose sums stay in the cache from block to block.
+  std::vector<float> product;
+  for (std::int64_t j = 0; j < k && size > 0; j += panel_columns) {
+    const auto width = std::min(panel_columns, k - j);
+    product.resize(static_cast<std::size_t>(size * width));
+    for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
+      blas::gemm(Op::none, Op::transpose, size, width, count, 1.0F, projected.data() + first * size, size,
+                 problem_.fit.x.data() + first * k + j, k, 0.0F, product.data(), size);
+      sums.add(std::span<const float>(product), static_cast<std::size_t>(j));
+    });
+  }
   auto result = std::move(sums.values());
   comm_.allreduce(std::span<double>(result));
   const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));

@@ -17,16 +17,16 @@ public:
   /// blocks of all ranks. Local.
   BlockSums(std::span<const int> row_exponent, std::span<const int> col_exponent, std::int64_t terms);
 
-  /// Adds one block's product, column-major without gaps. Local, linear.
-  void add(std::span<const float> product);
-  void add(std::span<const double> product);
+  /// Adds one block's product, column-major without gaps: whole columns from this one on. Local, linear.
+  void add(std::span<const float> product, std::size_t first_col = 0);
+  void add(std::span<const double> product, std::size_t first_col = 0);
 
   /// The sums so far, rows x cols column-major: to be added over the ranks element by element. Local.
   [[nodiscard]] std::vector<double>& values() { return values_; }
 
 private:
   template <class T>
-  void add_rounded(std::span<const T> product);
+  void add_rounded(std::span<const T> product, std::size_t first_col);
 
   std::vector<double> row_shift_, col_scale_; ///< 1.5 * 2^52 steps of an entry's grid = row_shift_[i] * col_scale_[j]
   std::vector<double> values_;

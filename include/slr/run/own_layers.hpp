@@ -19,10 +19,11 @@ namespace slr::run {
 [[nodiscard]] Network own_network(const Communicator& comm, const Configuration& config);
 
 /// Solves every layer on its own shards (the inputs X, else X0) within the budget, all of them smaller by the same
-/// factor (relaxed: both lambdas of all multiplied by one), and writes factors.h5, report.json (no accuracy) and manifest.json. Collective; returns the exit code.
-/// \throws Error{bad_data} if shards and weights do not fit together, and as the solver.
+/// factor (relaxed: both lambdas of all multiplied by one), and writes factors.h5, report.json (no accuracy) and
+/// manifest.json. Collective; returns the exit code. \throws Error{bad_data} if shards and weights do not fit together,
+/// and as the solver.
 [[nodiscard]] ExitCode compress_own_layers(const Communicator& comm, const Configuration& config,
-                                           const Network& network, const BudgetPoint& point,
-                                           const OutputFiles& files, Progress& progress);
+                                           const Network& network, const BudgetPoint& point, const OutputFiles& files,
+                                           Progress& progress);
 
 } // namespace slr::run
