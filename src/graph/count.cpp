@@ -1,10 +1,13 @@
 #include "slr/graph/count.hpp"
 
+#include "edit.hpp"
 #include "linear_node.hpp"
 #include "shape_table.hpp"
+#include "slr/graph/layers.hpp"
 #include "words.hpp"
 
 #include <algorithm>
+#include <array>
 #include <set>
 
 namespace slr::graph {
@@ -105,6 +108,28 @@ Counts count(const Model& model) {
     counts.bytes = sum(counts.bytes, static_cast<std::int64_t>(tensor.data.bytes().size()), model);
   }
   return counts;
+}
+
+std::int64_t layer_parameters(const Model& model, const std::string& layer) {
+  std::set<std::string> names;
+  for (const auto& found : find_layers(model))
+    if (found.name == layer) {
+      names.insert(found.weight);
+      if (!found.bias_name.empty() && uses_of(model, found.bias_name) == 1) names.insert(found.bias_name);
+    }
+  if (names.empty()) {
+    // As replace_layer names the parts that have numbers.
+    constexpr std::array parts{"order", "kept", "lowrank_v", "lowrank_u", "zero", "add"};
+    for (const auto& node : model.nodes)
+      for (const std::string part : parts)
+        if (node.name == layer + "/" + part || node.name == layer + "/" + part + "/bias")
+          names.insert(node.inputs.begin(), node.inputs.end());
+  }
+  std::int64_t parameters = 0;
+  for (const auto& name : names)
+    if (const auto found = model.initializers.find(name); found != model.initializers.end())
+      parameters = sum(parameters, found->second.size(), model);
+  return parameters;
 }
 
 } // namespace slr::graph

@@ -107,6 +107,7 @@ std::vector<Layer> find_layers(const Model& model) {
     layer.input = node.inputs[0];
     layer.linear = linear->output(model);
     layer.weight = linear->weight;
+    layer.bias_name = linear->bias_name;
     const auto bias = linear->bias(model);
     layer.bias.assign(bias.begin(), bias.end());
     find_activation(model, layer);

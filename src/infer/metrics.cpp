@@ -1,5 +1,6 @@
 #include "slr/infer/metrics.hpp"
 
+#include "operators.hpp"
 #include "slr/base/error.hpp"
 
 #include <algorithm>
@@ -60,12 +61,46 @@ double divergence(Row reference, Row candidate) {
   return sum;
 }
 
+bool is_linear(const graph::Node& node) {
+  return node.op == "Conv" || node.op == "Gemm" || node.op == "MatMul";
+}
+
+/// The first node in the order of the network that the value depends on and that cannot be run.
+const graph::Node* first_obstacle(const graph::Model& model, const std::string& value) {
+  std::set<std::string> wanted{value};
+  const graph::Node* obstacle = nullptr;
+  for (std::size_t i = model.nodes.size(); i-- > 0;) {
+    const graph::Node& node = model.nodes[i];
+    if (std::none_of(node.outputs.begin(), node.outputs.end(), [&](const auto& o) { return wanted.contains(o); }))
+      continue;
+    wanted.insert(node.inputs.begin(), node.inputs.end());
+    if (!is_supported(node)) obstacle = &node;
+  }
+  return obstacle;
+}
+
+/// The first output, or the value on its way, behind all linear layers, from which on an operator cannot be run.
+std::string last_runnable(const graph::Model& model) {
+  std::string value = model.outputs[0].name;
+  while (const graph::Node* obstacle = first_obstacle(model, value)) {
+    const graph::Node& node = model.nodes[model.producer_of(value).value()];
+    const auto input = std::find_if(node.inputs.begin(), node.inputs.end(), [&](const std::string& name) {
+      return !name.empty() && !model.initializers.contains(name);
+    });
+    if (is_linear(node) || input == node.inputs.end())
+      throw Error(ExitCode::bad_data, "node '" + obstacle->name + "' (" + obstacle->op +
+                                          "): the operator is not supported, and layers of the network depend on it");
+    value = *input;
+  }
+  return value;
+}
+
 } // namespace
 
 std::string logits_value(const graph::Model& model) {
   if (model.outputs.empty()) throw Error(ExitCode::bad_data, "the network has no output");
   static const std::set<std::string> passes_on{"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"};
-  const std::string& output = model.outputs[0].name;
+  const std::string output = last_runnable(model);
   std::string value = output;
   while (const auto producer = model.producer_of(value)) {
     const graph::Node& node = model.nodes[*producer];

@@ -54,14 +54,20 @@ const std::map<std::string_view, Operator>& table() {
   return operators;
 }
 
+bool is_standard(const graph::Node& node) {
+  return node.domain.empty() || node.domain == "ai.onnx";
+}
+
 } // namespace
 
+bool is_supported(const graph::Node& node) {
+  return is_standard(node) && table().contains(node.op);
+}
+
 Operator operator_of(const graph::Node& node) {
-  const bool is_standard = node.domain.empty() || node.domain == "ai.onnx";
-  const auto found = table().find(node.op);
-  if (found == table().end() || !is_standard)
-    refuse("the operator '" + (is_standard ? "" : node.domain + ".") + node.op + "' is not supported");
-  return found->second;
+  if (!is_supported(node))
+    refuse("the operator '" + (is_standard(node) ? "" : node.domain + ".") + node.op + "' is not supported");
+  return table().at(node.op);
 }
 
 std::size_t checked_axis(std::int64_t axis, std::size_t rank) {

@@ -10,6 +10,9 @@ using Operator = void (*)(Builder&, const graph::Node&);
 /// \throws Error{bad_data} if the operator is unknown.
 [[nodiscard]] Operator operator_of(const graph::Node& node);
 
+/// Whether there is such an operator; with its attributes and dimensions it may be refused nevertheless.
+[[nodiscard]] bool is_supported(const graph::Node& node);
+
 /// The node as scalar functions one after the other, empty if it is not such a node (or its bounds are not known by
 /// now).
 [[nodiscard]] std::vector<Eltwise> fusable_functions(Builder& builder, const graph::Node& node);

@@ -1,5 +1,6 @@
 #include "slr/run/features.hpp"
 
+#include "slr/infer/metrics.hpp"
 #include "slr/layer/block_columns.hpp"
 #include "slr/mpi/agree.hpp"
 
@@ -59,14 +60,25 @@ std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer:
 }
 
 std::vector<std::string> live_before(const graph::Model& model, std::size_t node) {
+  // What leads to the logits or into a layer; the rest of the network need not be runnable.
+  const auto logits = infer::logits_value(model);
+  std::set<std::string> wanted{logits};
+  std::vector<bool> is_needed(model.nodes.size(), false);
+  for (std::size_t i = model.nodes.size(); i-- > 0;) {
+    const auto& each = model.nodes[i];
+    is_needed[i] = each.op == "Conv" || each.op == "Gemm" || each.op == "MatMul" ||
+                   std::ranges::any_of(each.outputs, [&](const auto& output) { return wanted.contains(output); });
+    if (is_needed[i]) wanted.insert(each.inputs.begin(), each.inputs.end());
+  }
   std::set<std::string> made;
   for (const auto& input : model.inputs) made.insert(input.name);
   for (std::size_t i = 0; i < node; ++i)
     for (const auto& output : model.nodes[i].outputs) made.insert(output);
   std::set<std::string> live;
+  if (made.contains(logits)) live.insert(logits);
   for (std::size_t i = node; i < model.nodes.size(); ++i)
     for (const auto& input : model.nodes[i].inputs)
-      if (made.contains(input)) live.insert(input);
+      if (is_needed[i] && made.contains(input)) live.insert(input);
   return {live.begin(), live.end()};
 }
 

@@ -1,6 +1,8 @@
 #include "slr/run/job.hpp"
 
 #include "slr/base/file.hpp"
+#include "slr/graph/channels.hpp"
+#include "slr/graph/count.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
@@ -112,6 +114,13 @@ Accuracy judge(const Communicator& comm, const Network& original, const Network&
       [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress);
 }
 
+/// Takes what no layer reads any more out of the network, and the Gathers that need not be.
+void tidy(SweepResult& result) {
+  graph::remove_unread_channels(result.model);
+  graph::order_channels(result.model);
+  for (auto& layer : result.layers) layer.parameters_after = graph::layer_parameters(result.model, layer.name);
+}
+
 /// The layers' curves: those of an earlier start of this run, else measured now and kept.
 Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
                    const std::vector<std::string>& dense, const store::FeatureSet& features, const ImageFeed& feed,
@@ -176,6 +185,7 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
     refined =
         clock.measure("refine", [&] { return refine_network(comm, network, shared.feed, config, result, progress); });
   clock.measure("export", [&] {
+    tidy(result);
     on_root(comm, [&] {
       graph::write_model(result.model, files.compressed());
       write_factors(result, refined, network, configuration_hash(config), files.factors());

@@ -9,6 +9,7 @@
 #include "slr/mpi/agree.hpp"
 
 #include <algorithm>
+#include <map>
 
 namespace slr::run {
 namespace {
@@ -46,9 +47,14 @@ Network load_network(const Communicator& comm, const std::filesystem::path& file
 }
 
 std::vector<std::string> dense_reasons(const Network& network, const Configuration& config) {
+  std::map<std::string, std::size_t> readers; // of every initializer
+  for (const auto& node : network.model.nodes)
+    for (const auto& input : node.inputs) ++readers[input];
   std::vector<std::string> reasons;
-  for (const auto& layer : network.layers)
-    reasons.emplace_back(layer.is_depthwise() ? "depthwise" : layer.groups > 1 ? "grouped" : "");
+  for (const auto& layer : network.layers) {
+    const bool is_shared = readers[layer.weight] > 1;
+    reasons.emplace_back(layer.is_depthwise() ? "depthwise" : layer.groups > 1 ? "grouped" : is_shared ? "shared" : "");
+  }
   for (const auto& pattern : config.budget.keep) {
     bool is_used = false;
     for (std::size_t i = 0; i < network.layers.size(); ++i)

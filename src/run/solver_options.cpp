@@ -1,5 +1,7 @@
 #include "slr/run/solver_options.hpp"
 
+#include "slr/graph/count.hpp"
+
 namespace slr::run {
 
 Engine svd_engine(const Configuration& config) {
@@ -39,12 +41,7 @@ ProgressCallback step_listener(Progress& progress) {
 }
 
 std::int64_t dense_parameters(const Network& network, const graph::Layer& layer) {
-  const auto& node = network.model.nodes[layer.node];
-  std::int64_t parameters = 0;
-  for (const auto& input : node.inputs)
-    if (const auto found = network.model.initializers.find(input); found != network.model.initializers.end())
-      parameters += found->second.size();
-  return parameters;
+  return graph::layer_parameters(network.model, layer.name);
 }
 
 } // namespace slr::run

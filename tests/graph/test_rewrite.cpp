@@ -1,34 +1,18 @@
 // The compressed layer computes B x_S + U (V x_R) + b in the network, and costs what cheapest_form said.
 #include "builder.hpp"
+#include "factors.hpp"
 #include "reference.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
 
 #include <algorithm>
-#include <random>
 #include <set>
 
 namespace slr::graph {
 namespace {
 
 using Ints = std::vector<std::int64_t>;
-
-CompressedLayer random_factors(const Layer& layer, std::int64_t target_rank, const Ints& kept, unsigned seed) {
-  std::mt19937 engine(seed);
-  const auto numbers = [&](std::int64_t n) {
-    std::vector<float> values(static_cast<std::size_t>(n));
-    for (auto& value : values) value = static_cast<float>(engine()) / float(std::mt19937::max()) * 2 - 1;
-    return values;
-  };
-  const auto kept_cols = static_cast<std::int64_t>(kept.size()) * layer.window_area();
-  return {kept,
-          target_rank,
-          numbers(layer.rows * target_rank),
-          numbers(target_rank * (layer.cols - kept_cols)),
-          numbers(layer.rows * kept_cols),
-          numbers(layer.rows)};
-}
 
 /// The matrix that the factors stand for, row-major, rounded to float as the network must store it.
 std::vector<float> merged(const Layer& layer, const CompressedLayer& c) {
@@ -137,6 +121,7 @@ TEST_P(Rewrite, ComputesTheFactorsAndCostsWhatWasSaid) {
       const auto read = parse_model(serialize_model(rewritten), ".", "rewritten");
       const auto counts = count(read);
       EXPECT_EQ(counts.parameters - untouched.parameters, cost.parameters);
+      EXPECT_EQ(layer_parameters(read, layer.name), cost.parameters);
       EXPECT_EQ(counts.macs - untouched.macs, cost.macs * positions_of(model, layer));
       EXPECT_LE(counts.parameters, count(model).parameters + layer.rows); // dense is always a choice
       EXPECT_GE(cheapest_form(layer, target_rank, static_cast<std::int64_t>(kept.size())).parameters, cost.parameters);

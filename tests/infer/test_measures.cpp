@@ -131,6 +131,18 @@ TEST(Metrics, LogitsAreWhatGoesIntoAFinalSoftmax) {
   EXPECT_EQ(infer::logits_value(network.model("r")), "r");
 }
 
+TEST(Logits, AreBeforeAnOperatorThatCannotBeRun) {
+  Network network({8});
+  network.constant("w", array({8, 4})).node("Gemm", {"x", "w"}, {"a"}).node("Relu", {"a"}, {"b"});
+  network.node("Mystery", {"b"}, {"m"}).node("Relu", {"m"}, {"r"});
+  EXPECT_EQ(infer::logits_value(network.model("r")), "b");
+  EXPECT_EQ(infer::logits_value(network.model("b")), "b");
+  network.constant("v", array({4, 4})).node("Gemm", {"r", "v"}, {"y"});
+  const auto message = refusal([&] { return infer::logits_value(network.model("y")); });
+  EXPECT_NE(message.find("'Mystery_m' (Mystery)"), std::string::npos) << message;
+  EXPECT_NE(message.find("layers of the network depend on it"), std::string::npos) << message;
+}
+
 TEST(Latency, IsMeasuredOnOneImage) {
   const Network network = Network({3, 8, 8}).node("Tanh", {"x"}, {"y"});
   const auto latency = infer::measure_latency(network.model(), {.warm_up = 1, .repeats = 4, .threads = 1});

@@ -320,5 +320,17 @@ TEST(Examples, AreValidAndSupported) {
   EXPECT_TRUE(c.budget.keep.empty());
 }
 
+TEST(Configuration, TheNetworksOfTheProjectAreValid) {
+  for (const std::string name : {"alexnet", "vgg16", "googlenet", "resnet50", "mobilenetv2", "squeezenet"}) {
+    const auto file = SLR_CONFIGS "/" + name + ".yaml";
+    const auto c = parse_configuration(read_file(file), file, SLR_CONFIGS, {}, "/here",
+                                       required_by_compress | required_by_evaluate);
+    EXPECT_NO_THROW(check_supported(c)) << name;
+    EXPECT_EQ(c.model.given, name + ".onnx");
+    EXPECT_EQ(c.output.given, "../run/" + name);
+    EXPECT_FALSE(c.budget.keep.empty()) << name;
+  }
+}
+
 } // namespace
 } // namespace slr::run::test

@@ -20,4 +20,9 @@ struct Counts {
 /// Local. To compare before and after, count both after `fold`.
 [[nodiscard]] Counts count(const Model& model);
 
+/// What `count` says of the layer alone: weight and bias of a layer that `find_layers` finds under this name (without a
+/// bias that other nodes read too, which stays whatever becomes of the layer), else the numbers of the nodes that
+/// `replace_layer` made of it. 0 where there is no such layer. Local.
+[[nodiscard]] std::int64_t layer_parameters(const Model& model, const std::string& layer);
+
 } // namespace slr::graph

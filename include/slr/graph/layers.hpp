@@ -37,10 +37,11 @@ struct Layer {
   std::int64_t cols = 0;   ///< input channels per group * kernel area
   std::int64_t groups = 1; ///< of a grouped convolution
   Window window;
-  std::string input;  ///< value that the node reads
-  std::string linear; ///< value that the node writes (before the activation)
-  std::string output; ///< value after the activation; equal to `linear` when the activation is the identity
-  std::string weight; ///< initializer
+  std::string input;     ///< value that the node reads
+  std::string linear;    ///< value that the node writes (before the activation)
+  std::string output;    ///< value after the activation; equal to `linear` when the activation is the identity
+  std::string weight;    ///< initializer
+  std::string bias_name; ///< initializer, empty where there is none
   Activation activation;
   std::vector<float> bias; ///< rows() elements, zeros where the node has none
 

@@ -31,7 +31,7 @@ void capture_features(const Communicator& comm, const Network& network, const st
 /// The scalar function of a layer as the solver takes it. Local.
 [[nodiscard]] slr::Activation solver_activation(const graph::Activation& activation);
 
-/// Values that the nodes from `node` on and the outputs still need of what was computed before it. Local.
+/// Values computed before `node` that the layers from there on or the logits still need. Local.
 [[nodiscard]] std::vector<std::string> live_before(const graph::Model& model, std::size_t node);
 /// The same values without copying them. Local.
 [[nodiscard]] std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer::Array>& values);

@@ -31,7 +31,7 @@ struct Network {
 [[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);
 
 /// For every layer of the network, why it stays dense whatever its budget: "kept" (budget.keep), "depthwise",
-/// "grouped"; empty for those that can be compressed. Local.
+/// "grouped", "shared" (its weight is read by another node too); empty for those that can be compressed. Local.
 /// \throws Error{configuration} if a pattern of budget.keep or a name of budget.layers matches no layer, naming the
 /// nearest one.
 [[nodiscard]] std::vector<std::string> dense_reasons(const Network& network, const Configuration& config);

@@ -1,0 +1,71 @@
+// What of a network stays dense, what it is counted for, and what the rest of it needs of a cut.
+#include "configuration_support.hpp"
+
+#include "slr/graph/count.hpp"
+#include "slr/run/features.hpp"
+#include "slr/run/solver_options.hpp"
+
+#include <gmock/gmock.h>
+
+namespace slr::run::test {
+namespace {
+
+using testing::ElementsAre;
+
+void initializer(graph::Model& model, const std::string& name, const graph::Dims& dims) {
+  const std::vector<float> values(static_cast<std::size_t>(graph::element_count(dims)), 0.5F);
+  model.initializers[name] = graph::Tensor::of_floats(dims, values);
+}
+
+void node(graph::Model& model, const std::string& op, std::vector<std::string> inputs, const std::string& output,
+          std::map<std::string, graph::Attribute> attributes = {}) {
+  model.nodes.push_back({output, op, "", std::move(inputs), {output}, std::move(attributes)});
+}
+
+/// Two layers of one weight and bias, a depthwise and a grouped one, and a last one behind which nothing can be run.
+Network network() {
+  Network result;
+  auto& model = result.model;
+  model.opsets[""] = 13;
+  model.inputs.push_back({"x", graph::ElementType::float32, {-1, 4, 5, 5}, {"N", "", "", ""}});
+  initializer(model, "w", {4, 4, 1, 1});
+  initializer(model, "bias", {4});
+  initializer(model, "d", {4, 1, 1, 1});
+  initializer(model, "g", {6, 2, 1, 1});
+  initializer(model, "v", {3, 6, 1, 1});
+  node(model, "Conv", {"x", "w", "bias"}, "first");
+  node(model, "Conv", {"first", "w", "bias"}, "second");
+  node(model, "Mystery", {"first"}, "aside");
+  node(model, "Conv", {"second", "d"}, "depthwise", {{"group", std::int64_t(4)}});
+  node(model, "Conv", {"depthwise", "g"}, "grouped", {{"group", std::int64_t(2)}});
+  node(model, "Conv", {"grouped", "v"}, "last");
+  node(model, "TopK", {"last", "aside"}, "y");
+  model.outputs.push_back({"y", graph::ElementType::float32, {}, {}});
+  result.input = "x";
+  result.layers = graph::find_layers(model);
+  return result;
+}
+
+TEST(Network, SaysWhyLayersStayDense) {
+  const auto config = parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\noutput: o\n");
+  EXPECT_THAT(dense_reasons(network(), config), ElementsAre("shared", "shared", "depthwise", "grouped", ""));
+  const auto kept =
+      parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\nbudget: {keep: [last]}\noutput: o\n");
+  EXPECT_EQ(dense_reasons(network(), kept).back(), "kept");
+}
+
+TEST(Network, CountsWhatGoesWithALayer) {
+  const auto n = network();
+  EXPECT_EQ(dense_parameters(n, n.layers[0]), 16); // the bias stays with the other reader
+  EXPECT_EQ(dense_parameters(n, n.layers[4]), 18);
+}
+
+TEST(Network, TheRestNeedsOnlyWhatLeadsToLayersAndLogits) {
+  const auto n = network();
+  EXPECT_THAT(live_before(n.model, n.layers[1].node), ElementsAre("first"));
+  EXPECT_THAT(live_before(n.model, n.layers[4].node), ElementsAre("grouped")); // not what the mystery made
+  EXPECT_THAT(live_before(n.model, n.model.nodes.size()), ElementsAre("last"));
+}
+
+} // namespace
+} // namespace slr::run::test
