@@ -18,6 +18,8 @@ Allotment no_limit(const Network& network) {
 
 namespace {
 
+constexpr int spending_rounds = 10;
+
 /// Whether the configuration's roundings allow it.
 bool is_allowed(Split split, const Budget& budget) {
   return (split.rank == 0 || split.rank >= budget.minimum_rank) && split.rank % budget.multiple == 0 &&
@@ -74,7 +76,39 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
       if (is_allowed(predicted.split, config.budget)) offer(predicted.split, steering(cost), predicted.kl);
     }
   }
-  const auto allocation = allocate(choices, left);
+  const auto chosen_splits = [&](const Allocation& allocation) {
+    std::vector<std::optional<Split>> chosen;
+    for (std::size_t i = 0; i < splits.size(); ++i) chosen.push_back(splits[i][allocation.chosen[i]]);
+    return chosen;
+  };
+  // What is written is smaller than the sum of the layers' own costs: the difference is spent, too.
+  auto allocation = allocate(choices, left);
+  double share = 1; // of the difference: another choice may be written less compactly, and then be too large
+  for (int round = 0; allocation && round < spending_rounds; ++round) {
+    const auto written = cost_as_written(network, chosen_splits(*allocation));
+    auto allowance = allocation->costs;
+    bool has_slack = false;
+    for (std::size_t j = 0; j < limited.size(); ++j) {
+      const bool is_counted = limited[j] != static_cast<std::size_t>(Resource::latency);
+      const auto slack = is_counted ? point.limits[j].at_most - written[limited[j]] : left[j] - allowance[j];
+      allowance[j] += static_cast<std::int64_t>(share * static_cast<double>(slack));
+      has_slack = has_slack || (is_counted && slack > point.limits[j].at_most / 500);
+    }
+    if (!has_slack) break;
+    const auto next = allocate(choices, allowance);
+    const bool is_better = next && next->harm < allocation->harm;
+    const auto next_written = is_better ? cost_as_written(network, chosen_splits(*next)) : Cost{};
+    bool fits = is_better;
+    for (std::size_t j = 0; j < limited.size(); ++j)
+      fits = fits && (limited[j] == static_cast<std::size_t>(Resource::latency) ||
+                      next_written[limited[j]] <= point.limits[j].at_most);
+    if (fits) {
+      allocation = next;
+      share = 1;
+    } else {
+      share /= 2;
+    }
+  }
   if (!allocation)
     throw Error(ExitCode::configuration, config.where("budget") +
                                              ": the layers have no structures as small as the budget asks for; allow "

@@ -1,5 +1,6 @@
 #include "slr/run/budget.hpp"
 
+#include "slr/graph/channels.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/run/solver_options.hpp"
@@ -92,6 +93,31 @@ LayerCosts::LayerCosts(const Network& network) : network_(network) {
 Cost LayerCosts::of(std::size_t i, Split split) const {
   const auto cost = graph::cheapest_form(network_.layers[i], split.rank, split.groups);
   return {cost.parameters, cost.macs * positions_[i], cost.bytes, 0};
+}
+
+Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits) {
+  auto model = network.model;
+  for (std::size_t i = 0; i < splits.size(); ++i) {
+    if (!splits[i]) continue;
+    const auto& layer = network.layers[i];
+    const auto size = [](std::int64_t rows, std::int64_t cols) { return static_cast<std::size_t>(rows * cols); };
+    const auto channels = layer.cols / layer.window_area(), kept = splits[i]->groups * layer.window_area();
+    graph::CompressedLayer zeros;
+    for (std::int64_t g = 0; g < splits[i]->groups; ++g) zeros.kept_groups.push_back(g * channels / splits[i]->groups);
+    zeros.rank = splits[i]->rank;
+    zeros.U.resize(size(layer.rows, zeros.rank));
+    zeros.V.resize(size(zeros.rank, layer.cols - kept));
+    zeros.B.resize(size(layer.rows, kept));
+    zeros.bias.resize(size(layer.rows, 1));
+    const auto now = graph::find_layers(model);
+    const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
+    require(here != now.end(), "layer " + layer.name + " disappeared from the network");
+    (void)graph::replace_layer(model, *here, zeros);
+  }
+  graph::remove_unread_channels(model);
+  graph::order_channels(model);
+  const auto counts = graph::count(model);
+  return {counts.parameters, counts.macs, counts.bytes, 0};
 }
 
 std::optional<std::int64_t> BudgetPoint::limit_of(Resource resource) const {

@@ -37,6 +37,11 @@ private:
   std::vector<std::int64_t> positions_; ///< output positions of each layer in one image
 };
 
+/// What the network costs once it is written with these structures (none: the layer as it is): channels that nobody
+/// reads are gone then, and many indices, which the layers' own costs cannot know. Kept channels are taken in general
+/// position. Local; memory of a second network.
+[[nodiscard]] Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits);
+
 /// An upper limit on one resource of the whole network.
 struct Limit {
   Resource resource = Resource::parameters;
