@@ -2,6 +2,7 @@
 
 #include "slr/base/error.hpp"
 #include "slr/infer/executor.hpp"
+#include "slr/infer/metrics.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -54,9 +55,7 @@ Latency time_runs(const graph::Model& model, const std::map<std::string, Array>&
 Latency measure_latency(const graph::Model& model, const LatencyOptions& options) {
   std::map<std::string, Array> images;
   for (const graph::Value& input : model.inputs) images.emplace(input.name, single_image(input));
-  std::vector<std::string> fetches;
-  for (const graph::Value& output : model.outputs) fetches.push_back(output.name);
-  return time_runs(model, images, fetches, options);
+  return time_runs(model, images, {runnable_output(model)}, options);
 }
 
 Latency measure_latency(const graph::Model& model, const std::string& feed, const Dims& dims, const std::string& fetch,

@@ -79,8 +79,10 @@ const graph::Node* first_obstacle(const graph::Model& model, const std::string& 
   return obstacle;
 }
 
-/// The first output, or the value on its way, behind all linear layers, from which on an operator cannot be run.
-std::string last_runnable(const graph::Model& model) {
+} // namespace
+
+std::string runnable_output(const graph::Model& model) {
+  if (model.outputs.empty()) throw Error(ExitCode::bad_data, "the network has no output");
   std::string value = model.outputs[0].name;
   while (const graph::Node* obstacle = first_obstacle(model, value)) {
     const graph::Node& node = model.nodes[model.producer_of(value).value()];
@@ -95,12 +97,9 @@ std::string last_runnable(const graph::Model& model) {
   return value;
 }
 
-} // namespace
-
 std::string logits_value(const graph::Model& model) {
-  if (model.outputs.empty()) throw Error(ExitCode::bad_data, "the network has no output");
   static const std::set<std::string> passes_on{"Identity", "Dropout", "Flatten", "Reshape", "Squeeze", "Unsqueeze"};
-  const std::string output = last_runnable(model);
+  const std::string output = runnable_output(model);
   std::string value = output;
   while (const auto producer = model.producer_of(value)) {
     const graph::Node& node = model.nodes[*producer];

@@ -22,6 +22,8 @@ constexpr std::int64_t trial_iterations = 2;
 constexpr double samples_per_column = 4; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
 constexpr std::int64_t groups_between_rows = 3; // interpolated
+constexpr std::int64_t probe_images =
+    2560; // the first ones, of which a tenth is for selection, are enough for a mean KL
 constexpr double smallest_kl = 1e-12;
 
 /// The rows of a layer's path.
@@ -154,7 +156,8 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
                       const ImageFeed& feed, const Configuration& config, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto count = static_cast<std::int64_t>(network.layers.size());
-  auto probe = collectively(comm, [&] { return Probe(comm, network, feed, config.calibration.images); });
+  auto probe =
+      collectively(comm, [&] { return Probe(comm, network, feed, std::min(config.calibration.images, probe_images)); });
   auto options = constrained_options(config);
   options.trial_iterations = trial_iterations;
   options.pulls = {1e-3, 1e-2, 1e-1};

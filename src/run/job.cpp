@@ -1,8 +1,6 @@
 #include "slr/run/job.hpp"
 
 #include "slr/base/file.hpp"
-#include "slr/graph/channels.hpp"
-#include "slr/graph/count.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
@@ -112,13 +110,6 @@ Accuracy judge(const Communicator& comm, const Network& original, const Network&
   return evaluate(
       comm, compressed, &original, calibration, config.calibration.images,
       [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress);
-}
-
-/// Takes what no layer reads any more out of the network, and the Gathers that need not be.
-void tidy(SweepResult& result) {
-  graph::remove_unread_channels(result.model);
-  graph::order_channels(result.model);
-  for (auto& layer : result.layers) layer.parameters_after = graph::layer_parameters(result.model, layer.name);
 }
 
 /// The layers' curves: those of an earlier start of this run, else measured now and kept.

@@ -3,6 +3,7 @@
 #include "slr/base/file.hpp"
 #include "slr/base/hash.hpp"
 #include "slr/base/text.hpp"
+#include "slr/graph/groups.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/infer/metrics.hpp"
@@ -35,6 +36,7 @@ Network load_network(const Communicator& comm, const std::filesystem::path& file
     Network network;
     network.sha256 = sha256(bytes);
     network.model = graph::fold(graph::parse_model(bytes, file.parent_path(), file.string()));
+    graph::split_groups(network.model);
     network.input_shape = infer::input_shape(network.model);
     network.input = network.model.inputs.front().name;
     network.logits = infer::logits_value(network.model);
@@ -58,7 +60,8 @@ std::vector<std::string> dense_reasons(const Network& network, const Configurati
   for (const auto& pattern : config.budget.keep) {
     bool is_used = false;
     for (std::size_t i = 0; i < network.layers.size(); ++i)
-      if (glob_match(pattern, network.layers[i].name)) {
+      if (const auto& name = network.layers[i].name; // or all groups of a convolution of that name
+          glob_match(pattern, name) || glob_match(pattern + "/group?", name)) {
         reasons[i] = "kept";
         is_used = true;
       }

@@ -13,7 +13,7 @@ struct LatencyOptions {
   int threads = 1;
 };
 
-/// Wall-clock times of one image from the model's inputs to its outputs.
+/// Wall-clock times of one image from the model's inputs to its (runnable) output.
 struct Latency {
   double median_seconds = 0;
   double minimum_seconds = 0;

@@ -10,10 +10,14 @@
 
 namespace slr::infer {
 
-/// The value that holds a model's logits: its first output, or what goes into the final Softmax or LogSoftmax if there
-/// is one (also before trailing Identity, Dropout, Flatten, Reshape, Squeeze and Unsqueeze nodes). Where an operator
-/// that cannot be run stands behind the last linear layer (a TopK, say), it is what goes into that operator. Local.
-/// \throws Error{bad_data} if the model has no output, or names the operator if the layers themselves depend on it.
+/// The model's first output. Where an operator that cannot be run stands behind the last linear layer (a TopK, say), it
+/// is what goes into that operator. Local. \throws Error{bad_data} if the model has no output, or names the operator if
+/// layers depend on it.
+[[nodiscard]] std::string runnable_output(const graph::Model& model);
+
+/// The value that holds a model's logits: its runnable output, or what goes into the final Softmax or LogSoftmax if
+/// there is one (also before trailing Identity, Dropout, Flatten, Reshape, Squeeze and Unsqueeze nodes). Local. \throws
+/// Error{bad_data} as runnable_output.
 [[nodiscard]] std::string logits_value(const graph::Model& model);
 
 /// One entry per image, 0 or 1.

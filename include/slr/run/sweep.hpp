@@ -89,4 +89,8 @@ struct Allotment {
                                 std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
                                 Progress& progress);
 
+/// Joins groups of convolutions that stayed dense, takes what no layer reads any more out of the compressed network,
+/// and the Gathers that only reorder (graph/channels), and counts its layers again. Local, the same on every rank.
+void tidy(SweepResult& result);
+
 } // namespace slr::run
