@@ -16,7 +16,7 @@ namespace slr::run {
 namespace {
 
 constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // of a layer's channels
-constexpr double largest_cost = 0.6; // of the dense layer: what costs more is written dense anyway
+constexpr double largest_cost = 0.9; // of the dense layer: what costs more is written dense anyway
 constexpr double rank_step = 0.5;    // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 2;
 constexpr double samples_per_column = 4; // are enough to compare structures

@@ -44,10 +44,8 @@ Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, con
   progress.stage("budget", evaluations);
 
   const auto evaluate = [&](double factor, std::int64_t iterations) {
-    Allotment result;
+    auto result = no_limit(network);
     result.lambda_factor = factor;
-    result.points.resize(network.layers.size());
-    for (const auto& layer : network.layers) result.parameters.push_back(dense_parameters(network, layer));
     std::int64_t done = 0;
     for (const auto& layer : layers) {
       const auto& graph_layer = network.layers[layer->index];
