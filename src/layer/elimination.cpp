@@ -30,7 +30,8 @@ public:
         const double x = scores[static_cast<std::size_t>(a)], y = scores[static_cast<std::size_t>(b)];
         return x != y ? x < y : a > b;
       });
-      candidates.resize(static_cast<std::size_t>(std::max<std::int64_t>(1, std::min(left_ - count, left_ / round_share))));
+      candidates.resize(
+          static_cast<std::size_t>(std::max<std::int64_t>(1, std::min(left_ - count, left_ / round_share))));
       std::sort(candidates.begin(), candidates.end());
       drop(candidates);
     }

@@ -93,8 +93,7 @@ OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem
   comm.allreduce(std::span<double>(mean));
   OutputSums result;
   result.squared = result.variation = allreduce_exact(comm, std::span<const ExactSum>(&squares, 1))[0];
-  for (const double sum : mean)
-    result.variation -= sum * sum / static_cast<double>(std::max<std::int64_t>(1, samples));
+  for (const double sum : mean) result.variation -= sum * sum / static_cast<double>(std::max<std::int64_t>(1, samples));
   result.variation = std::max(result.variation, 0.0);
   return result;
 }

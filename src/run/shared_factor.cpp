@@ -25,8 +25,8 @@ struct WarmLayer {
 } // namespace
 
 Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
-                                const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                                const Configuration& config, std::int64_t limit, Progress& progress) {
+                             const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
+                             const Configuration& config, std::int64_t limit, Progress& progress) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto options = relaxed_options(config);
   std::vector<std::unique_ptr<WarmLayer>> layers;

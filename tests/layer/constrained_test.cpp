@@ -27,8 +27,7 @@ TEST(SolveStructure, TheActivationInTheObjectivePays) {
   const Communicator world(MPI_COMM_WORLD);
   const Prepared s(world, {.rows = 24, .groups = 10, .samples = 3000, .activation = relu()});
   const Structure structure{{1, 2}, 4};
-  const auto linear =
-      solve(world, s, structure, {.iterations = 0, .trial_iterations = 0});
+  const auto linear = solve(world, s, structure, {.iterations = 0, .trial_iterations = 0});
   const auto full = solve(world, s, structure);
   EXPECT_LT(full.error_selection, 0.98 * linear.error_selection);
   EXPECT_LT(error_on(world, s, s.problem.report, full.factors), error_on(world, s, s.problem.report, linear.factors));

@@ -6,8 +6,8 @@
 
 namespace slr {
 
-/// Starting from B = P H with H = C^-1 (all columns kept, the optimum for P), groups are dropped until `count` are left,
-/// in rounds: those whose removal raises the error least go first, at most a twentieth of what is left at a time.
+/// Starting from B = P H with H = C^-1 (all columns kept, the optimum for P), groups are dropped until `count` are
+/// left, in rounds: those whose removal raises the error least go first, at most a twentieth of what is left at a time.
 ///
 /// With the columns D of a round, removing them at the optimum of the others raises the error by
 /// tr(B_D H_DD^-1 B_D^T), after which  B -= B_D H_DD^-1 H_D.,  H -= H_.D H_DD^-1 H_D.  (the optimum and the inverse for
