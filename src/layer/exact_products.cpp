@@ -89,32 +89,44 @@ std::vector<float> linear_values(const LayerProblem& problem, const InputScale& 
   return values;
 }
 
+template <class T>
+void RelativeError::add(const Samples& samples, std::int64_t first, std::int64_t count, std::span<const T> z) {
+  const std::int64_t n = problem_.rows;
+  for (std::int64_t s = 0; s < count; ++s) {
+    double error = 0, norm = 0;
+    for (std::int64_t i = 0; i < n; ++i) {
+      const double y = samples.y[static_cast<std::size_t>((first + s) * n + i)];
+      const double d = y - problem_.activation(static_cast<double>(z[static_cast<std::size_t>(s * n + i)]));
+      error += d * d;
+      norm += y * y;
+    }
+    sums_[0].add(error);
+    sums_[1].add(norm);
+  }
+}
+template void RelativeError::add(const Samples&, std::int64_t, std::int64_t, std::span<const float>);
+template void RelativeError::add(const Samples&, std::int64_t, std::int64_t, std::span<const double>);
+
+double RelativeError::value(const Communicator& comm) const {
+  const auto total = allreduce_exact(comm, sums_);
+  return total[1] > 0 ? total[0] / total[1] : 0.0;
+}
+
 double relative_error(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                       const Samples& samples, std::vector<double> weights, const std::vector<double>& bias) {
   const std::int64_t n = problem.rows;
   round_weights(scale, n, weights);
-  std::array<ExactSum, 2> sums; // squared error, squared norm
+  RelativeError error(problem);
   std::vector<double> z;
   collectively(comm, [&] {
     for_each_piece(samples.x, problem.cols, samples.count,
                    [&](std::int64_t first, std::int64_t count, const double* x) {
                      z.resize(static_cast<std::size_t>(n * count));
                      forward(n, problem.cols, weights.data(), bias, x, count, z.data());
-                     for (std::int64_t s = 0; s < count; ++s) {
-                       double error = 0, norm = 0;
-                       for (std::int64_t i = 0; i < n; ++i) {
-                         const double y = samples.y[static_cast<std::size_t>((first + s) * n + i)];
-                         const double d = y - problem.activation(z[static_cast<std::size_t>(s * n + i)]);
-                         error += d * d;
-                         norm += y * y;
-                       }
-                       sums[0].add(error);
-                       sums[1].add(norm);
-                     }
+                     error.add(samples, first, count, std::span<const double>(z));
                    });
   });
-  const auto total = allreduce_exact(comm, sums);
-  return total[1] > 0 ? total[0] / total[1] : 0.0;
+  return error.value(comm);
 }
 
 } // namespace slr

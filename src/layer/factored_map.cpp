@@ -2,10 +2,8 @@
 
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/agree.hpp"
-#include "slr/mpi/exact_sum.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 namespace slr {
@@ -38,30 +36,15 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
 
 double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
                       const FactoredMap& map) {
-  const std::int64_t n = problem.rows;
-  std::array<ExactSum, 2> sums; // squared error, squared norm
+  RelativeError error(problem);
   FactoredValues values;
-  std::vector<float> r;
   collectively(comm, [&] {
     for_each_sample_block(samples, [&](std::int64_t first, std::int64_t count) {
       apply(map, samples.x.data() + first * problem.cols, count, values);
-      r.resize(values.z.size());
-      problem.activation.apply(values.z, r);
-      for (std::int64_t s = 0; s < count; ++s) {
-        double error = 0, norm = 0;
-        for (std::int64_t i = 0; i < n; ++i) {
-          const double y = samples.y[static_cast<std::size_t>((first + s) * n + i)];
-          const double d = y - static_cast<double>(r[static_cast<std::size_t>(s * n + i)]);
-          error += d * d;
-          norm += y * y;
-        }
-        sums[0].add(error);
-        sums[1].add(norm);
-      }
+      error.add(samples, first, count, std::span<const float>(values.z));
     });
   });
-  const auto total = allreduce_exact(comm, sums);
-  return total[1] > 0 ? total[0] / total[1] : 0.0;
+  return error.value(comm);
 }
 
 } // namespace slr

@@ -7,8 +7,11 @@
 /// weight or a target is then rounded so that all products of a sum are integers of one power of two and the sum of
 /// their magnitudes stays below 2^53: a plain dgemm, in any blocking and on any number of ranks, gives the exact sum.
 #include "slr/layer/problem.hpp"
+#include "slr/mpi/exact_sum.hpp"
 
 #include <algorithm>
+#include <array>
+#include <span>
 
 namespace slr {
 
@@ -52,6 +55,22 @@ void for_each_piece(const std::vector<float>& x, std::int64_t cols, std::int64_t
 /// the same bits whatever other samples the rank has. Local.
 [[nodiscard]] std::vector<float> linear_values(const LayerProblem& problem, const InputScale& scale,
                                                std::vector<double> weights, const std::vector<double>& bias);
+
+/// Sums ||Y - r(Z)||_F^2 and ||Y||_F^2 sample by sample, exactly over samples and ranks.
+class RelativeError {
+public:
+  explicit RelativeError(const LayerProblem& problem) : problem_(problem) {}
+  /// The values before the activation (rows x count) of samples first, first + 1, ... Local.
+  template <class T>
+  void add(const Samples& samples, std::int64_t first, std::int64_t count, std::span<const T> z);
+  /// ||Y - r(Z)||_F^2 / ||Y||_F^2 over all ranks, 0 for no samples. Collective; the same bits for every number of
+  /// ranks.
+  [[nodiscard]] double value(const Communicator& comm) const;
+
+private:
+  const LayerProblem& problem_;
+  std::array<ExactSum, 2> sums_; ///< squared error, squared norm
+};
 
 /// ||Y - r(W X + b)||_F^2 / ||Y||_F^2 over the samples of all ranks; 0 for no samples. Collective, exact sums: the same
 /// bits for every number of ranks.
