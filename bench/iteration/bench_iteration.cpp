@@ -2,6 +2,7 @@
 // bytes, and the share of this machine's sgemm rate. run.py runs it against the same iteration in PyTorch.
 #include "made_up_layer.hpp"
 #include "slr/layer/factored_splitting.hpp"
+#include "slr/layer/splitting.hpp"
 #include "slr/layer/structure.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/session.hpp"
@@ -103,13 +104,14 @@ Counts counts_of(const LayerProblem& p, double q, double r, double s) {
 std::vector<Iteration> iterate(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                const LayerStatistics& statistics, FixedStructure& fixed, std::vector<double> mean,
                                const Settings& settings) {
+  const double output_squared = measure_outputs(comm, problem, statistics.samples).squared;
   FactoredSplitting splitting(comm, problem, scale, statistics, 1.0, settings.relaxation);
   std::vector<Iteration> result(static_cast<std::size_t>(settings.iterations + 1));
   for (auto& iteration : result) { // the last one only for its error
     FactoredCross cross;
     std::vector<double> projected;
     iteration.steps[0] = time_of([&] { cross = splitting.advance(fixed.map(mean)); });
-    iteration.error = splitting.sums().loss / splitting.output_squared();
+    iteration.error = cross.loss / output_squared;
     mean = cross.target_mean;
     iteration.steps[1] = time_of([&] { fixed.improve_left(cross); });
     iteration.steps[2] = time_of([&] { projected = splitting.project(fixed.left_basis()); });

@@ -1,6 +1,7 @@
 #include "peers.hpp"
 
 #include "slr/dist/redistribute.hpp"
+#include "slr/layer/splitting.hpp"
 #include "slr/linalg/blas.hpp"
 
 #include <algorithm>

@@ -2,6 +2,8 @@
 
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/elimination.hpp"
+#include "slr/layer/factored_splitting.hpp"
+#include "slr/layer/splitting.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +24,7 @@ struct Layer {
   const ProgressCallback& progress;
   DistMatrix<double> cross; ///< P of the original values before the activation
   std::vector<double> target_mean;
+  double output_squared = 0, output_variation = 0; ///< ||Y||_F^2, ||Y - mean Y||_F^2
   bool has_selection = false;
 
   [[nodiscard]] double delta(double pull) const { return pull * statistics.mean_diagonal / options.rho; }
@@ -30,7 +33,8 @@ struct Layer {
 Layer make_layer(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                  const LayerStatistics& statistics, const ConstrainedOptions& options,
                  const ProgressCallback& progress) {
-  auto cross = ActivationSplitting(comm, problem, scale, statistics).cross();
+  ActivationSplitting original(comm, problem, scale, statistics);
+  auto cross = original.cross();
   return {comm,
           problem,
           scale,
@@ -39,6 +43,8 @@ Layer make_layer(const Communicator& comm, const LayerProblem& problem, const In
           progress,
           std::move(cross.p),
           std::move(cross.target_mean),
+          original.output_squared(),
+          original.output_variation(),
           comm.allreduce_value(problem.selection.count) > 0};
 }
 
@@ -74,14 +80,13 @@ public:
       splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, options.rho, options.relaxation);
       judge();
     }
-    const double variation = std::sqrt(splitting_->output_variation());
+    const double variation = std::sqrt(layer_.output_variation);
     if (layer_.problem.activation.is_identity() || variation == 0) return;
     while (report_.iterations < limit && report_.stop_reason != StopReason::converged) {
       const auto cross = splitting_->advance(fixed_->map(target_mean_));
-      const auto& sums = splitting_->sums();
-      report_.objective.push_back(sums.loss / splitting_->output_squared()); // of the weights that entered the pass
-      report_.primal_residual = std::sqrt(sums.primal_squared) / variation;
-      report_.dual_residual = std::sqrt(sums.dual_squared) / variation;
+      report_.objective.push_back(cross.loss / layer_.output_squared); // of the weights that entered the pass
+      report_.primal_residual = std::sqrt(cross.primal_squared) / variation;
+      report_.dual_residual = std::sqrt(cross.dual_squared) / variation;
       ++report_.iterations;
       target_mean_ = cross.target_mean;
       fixed_->improve_left(cross);
@@ -217,22 +222,28 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
     return ranks.empty() ? 0 : ranks[ranks.size() / 2];
   };
   (void)choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front().ranks))}, path.pull);
-  const Candidate no_groups(layer, {{}, top_rank}, path.pull);
+  // The factor without groups serves every elimination, and then its own row.
+  auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull);
+  std::vector<Structure> structures;
   std::optional<Unrestricted> free;
   for (const auto& row : rows) {
-    if (row.ranks.empty()) continue;
-    Structure structure{{}, row.ranks.front()};
-    if (row.groups > 0) {
-      if (!free) free.emplace(unrestricted(layer, no_groups.fixed(), path.pull));
-      structure.kept_groups = groups_beside(layer, *free, no_groups.fixed(), middle(row.ranks), row.groups);
-    }
-    Candidate candidate(layer, structure, path.pull);
-    candidate.run(0);
-    for (const auto rank : row.ranks) {
-      candidate.lower_rank(rank);
-      candidate.run(candidate.iterations() + options.trial_iterations);
+    structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
+    if (row.groups == 0 || row.ranks.empty()) continue;
+    if (!free) free.emplace(unrestricted(layer, no_groups->fixed(), path.pull));
+    structures.back().kept_groups = groups_beside(layer, *free, no_groups->fixed(), middle(row.ranks), row.groups);
+  }
+  free.reset();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    auto& structure = structures[i];
+    auto candidate = structure.kept_groups.empty() && no_groups
+                         ? std::move(no_groups)
+                         : std::make_unique<Candidate>(layer, structure, path.pull);
+    candidate->run(0);
+    for (const auto rank : rows[i].ranks) {
+      candidate->lower_rank(rank);
+      candidate->run(candidate->iterations() + options.trial_iterations);
       structure.target_rank = rank;
-      path.points.push_back({structure, candidate.best(), candidate.best_error()});
+      path.points.push_back({structure, candidate->best(), candidate->best_error()});
     }
   }
   return path;

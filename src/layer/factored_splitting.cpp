@@ -16,8 +16,8 @@ constexpr std::size_t norm_count = 3; // loss, primal, dual
 constexpr int no_value_exponent = -300;
 constexpr std::int64_t panel_columns = 512; // of the inputs, in `project`
 
-/// The power of two that bounds values of this root mean square over N samples, with a factor of two for the next
-/// iteration's.
+/// A power of two that is at least twice the root of a sum of squares: no single value of this pass exceeds half of it,
+/// and one of the next pass only if it is twice as large as all of this pass' together.
 int bounding_exponent(double sum_of_squares) {
   return sum_of_squares > 0 ? std::ilogb(sum_of_squares) / 2 + 2 : no_value_exponent;
 }
@@ -65,9 +65,8 @@ void update_sample(std::size_t n, const SampleValues& in, float* __restrict spli
 FactoredSplitting::FactoredSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                      const LayerStatistics& statistics, double rho, double relaxation)
     : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho), relaxation_(relaxation),
-      outputs_(measure_outputs(comm, problem, statistics.samples)), split_(problem.fit.linear),
-      dual_(problem.fit.linear.size(), 0.0F) {
-  // |T| is of the size of the original values; a row that grows beyond four times its norm over all samples is cut off.
+      split_(problem.fit.linear), dual_(problem.fit.linear.size(), 0.0F) {
+  // The first T may be several times the largest original value of its row; what is beyond is cut off.
   std::vector<double> largest(static_cast<std::size_t>(problem.rows), 0.0);
   for (std::size_t i = 0; i < split_.size(); ++i) {
     auto& here = largest[i % largest.size()];
@@ -187,10 +186,9 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   }
   for (std::size_t i = 0; i < n; ++i) target_exponent_[i] = bounding_exponent(squares[i]);
   target_mean_ = result.target_mean;
-  sums_ = {};
-  sums_.loss = ExactSum::unpack(norm(0)).value();
-  sums_.primal_squared = ExactSum::unpack(norm(1)).value();
-  sums_.dual_squared = rho_ * rho_ * ExactSum::unpack(norm(2)).value();
+  result.loss = ExactSum::unpack(norm(0)).value();
+  result.primal_squared = ExactSum::unpack(norm(1)).value();
+  result.dual_squared = rho_ * rho_ * ExactSum::unpack(norm(2)).value();
   return result;
 }
 
@@ -233,12 +231,6 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
       entry = entry / samples - mean[static_cast<std::size_t>(l)] * statistics_.input_mean[static_cast<std::size_t>(j)];
     }
   return result;
-}
-
-void FactoredSplitting::change_rho(double rho) {
-  const auto factor = static_cast<float>(rho_ / rho);
-  for (float& u : dual_) u *= factor;
-  rho_ = rho;
 }
 
 } // namespace slr

@@ -264,9 +264,4 @@ double ActivationSplitting::multiplier_distance() const {
   return outputs_.variation > 0 ? std::sqrt(total / outputs_.variation) : std::sqrt(total);
 }
 
-void ActivationSplitting::change_rho(double rho) {
-  for (double& u : dual_) u *= rho_ / rho;
-  rho_ = rho;
-}
-
 } // namespace slr

@@ -38,8 +38,8 @@ struct [[nodiscard]] ConstrainedResult {
 /// there is returned. For the identity the first iterate is the optimum. Collective; the same result on every rank.
 ///
 /// Cost per iteration: 2 N (2 q (n + k) + 2 n |S|) / P flops and the same over the selection samples / 2, 2 q k^2 for
-/// the triangular solves. Source of the splitting: Boyd et al., Found. Trends Mach. Learn. 3, 2011, 3.4.3
-/// (over-relaxation).
+/// the triangular solves. Source of the splitting and its over-relaxation: Boyd et al., Found. Trends Mach. Learn. 3,
+/// 2011.
 ConstrainedResult solve_structure(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                   const LayerStatistics& statistics, const Structure& structure,
                                   const ConstrainedOptions& options, const ProgressCallback& progress = {});

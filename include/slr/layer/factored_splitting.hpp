@@ -2,16 +2,19 @@
 /// \file
 /// The half of an ADMM iteration that touches the samples, for weights of a fixed structure.
 #include "slr/layer/factored_map.hpp"
-#include "slr/layer/splitting.hpp"
 #include "slr/layer/statistics.hpp"
 
 namespace slr {
 
-/// What the W-step needs of the target T = M - U, all divided by N.
+/// What a pass yields, exactly summed over all ranks: for the W-step, of the target T = M - U and divided by N; and
+/// squared norms.
 struct FactoredCross {
   std::vector<double> features; ///< T Phi^T, rows x q
   std::vector<double> kept;     ///< (T - mean T)(X_S - mean X_S)^T, rows x |S|
   std::vector<double> target_mean;
+  double loss = 0;           ///< ||Y - r(Z)||_F^2 of the weights that entered the pass
+  double primal_squared = 0; ///< ||Z - M||_F^2
+  double dual_squared = 0;   ///< rho^2 ||M - M_previous||_F^2
 };
 
 /// As ActivationSplitting, but weights are applied and products formed through their factors, in single precision: an
@@ -32,12 +35,6 @@ public:
   /// advance. Collective, one allreduce of q k doubles.
   [[nodiscard]] std::vector<double> project(std::span<const double> q);
 
-  [[nodiscard]] const PassSums& sums() const { return sums_; }
-  void change_rho(double rho); ///< Lambda = rho U stays. Local.
-  [[nodiscard]] double rho() const { return rho_; }
-  [[nodiscard]] double output_squared() const { return outputs_.squared; }
-  [[nodiscard]] double output_variation() const { return outputs_.variation; }
-
 private:
   struct Work;
   void update_block(const FactoredMap& map, std::int64_t first, std::int64_t count, Work& work);
@@ -47,11 +44,9 @@ private:
   const InputScale& scale_;
   const LayerStatistics& statistics_;
   double rho_, relaxation_;
-  OutputSums outputs_;
   std::vector<float> split_, dual_;  ///< M and U, n x local samples
   std::vector<int> target_exponent_; ///< per row: |T| <= 2^exponent
   std::vector<double> target_mean_;
-  PassSums sums_;
 };
 
 } // namespace slr

@@ -62,8 +62,6 @@ public:
   /// dist(Lambda, d_M loss) over all samples, relative to ||Y - mean Y||_F. Collective.
   [[nodiscard]] double multiplier_distance() const;
 
-  /// Another penalty: Lambda stays, so U is scaled. Local.
-  void change_rho(double rho);
   [[nodiscard]] double rho() const { return rho_; }
   [[nodiscard]] double output_squared() const { return outputs_.squared; }
   [[nodiscard]] double output_variation() const { return outputs_.variation; }
