@@ -3,14 +3,19 @@
 #include "slr/base/error.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace slr {
 namespace {
 
 constexpr int bisections = 200;
 constexpr int rounds_of_limits = 30;
+constexpr std::size_t most_states = 20'000;
+constexpr std::array tolerances{0.0, 1e-4, 1e-3, 1e-2}; ///< of the harm, until the states are few enough
+constexpr double infinity = std::numeric_limits<double>::infinity();
 
 class Problem {
 public:
@@ -24,20 +29,22 @@ public:
     }
   }
 
+  [[nodiscard]] static double penalised(const Choice& choice, const std::vector<double>& lambda) {
+    double value = choice.harm;
+    for (std::size_t j = 0; j < lambda.size(); ++j) value += lambda[j] * static_cast<double>(choice.costs[j]);
+    return value;
+  }
   /// The cheapest sum of penalised harm for these multipliers.
   [[nodiscard]] Allocation at(const std::vector<double>& lambda) const {
     Allocation result;
     for (const auto& curve : curves_) {
       std::size_t best = 0;
-      double best_value = std::numeric_limits<double>::infinity();
-      for (std::size_t i = 0; i < curve.size(); ++i) {
-        double value = curve[i].harm;
-        for (std::size_t j = 0; j < lambda.size(); ++j) value += lambda[j] * static_cast<double>(curve[i].costs[j]);
-        if (value < best_value) {
+      double best_value = infinity;
+      for (std::size_t i = 0; i < curve.size(); ++i)
+        if (const double value = penalised(curve[i], lambda); value < best_value) {
           best_value = value;
           best = i;
         }
-      }
       result.chosen.push_back(best);
     }
     sum(result);
@@ -111,6 +118,83 @@ public:
     return 1e3 * (harm + 1e-300); // one unit of cost outweighs any harm
   }
 
+  /// The dual function: no allocation within the limits has less harm.
+  [[nodiscard]] double dual(const std::vector<double>& lambda) const {
+    double value = 0;
+    for (const auto& curve : curves_) value += least(curve, lambda);
+    for (std::size_t j = 0; j < limits_.size(); ++j) value -= lambda[j] * static_cast<double>(limits_[j]);
+    return value;
+  }
+  [[nodiscard]] static double least(const ChoiceCurve& curve, const std::vector<double>& lambda) {
+    double value = infinity;
+    for (const auto& choice : curve) value = std::min(value, penalised(choice, lambda));
+    return value;
+  }
+
+  /// The best allocation with less harm than `below`, if there is one: layer after layer, all partial allocations that
+  /// are neither dominated nor, by the dual bound of what they leave open, at or above `below`.
+  /// \returns whether the states stayed few enough to say so.
+  bool search(const std::vector<double>& lambda, double below, std::optional<Allocation>& found) const {
+    const std::size_t layers = curves_.size(), limits = limits_.size();
+    struct State {
+      std::vector<std::int64_t> costs;
+      double harm = 0;
+      std::size_t parent = 0, choice = 0;
+    };
+    std::vector<std::vector<std::int64_t>> least_rest(layers + 1, std::vector<std::int64_t>(limits, 0));
+    std::vector<double> dual_rest(layers + 1, 0.0), harm_rest(layers + 1, 0.0); // of the layers from i on, at least
+    for (std::size_t i = layers; i-- > 0;) {
+      dual_rest[i] = dual_rest[i + 1] + least(curves_[i], lambda);
+      harm_rest[i] = harm_rest[i + 1] + least(curves_[i], {});
+      for (std::size_t j = 0; j < limits; ++j) {
+        auto smallest = curves_[i].front().costs[j];
+        for (const auto& choice : curves_[i]) smallest = std::min(smallest, choice.costs[j]);
+        least_rest[i][j] = least_rest[i + 1][j] + smallest;
+      }
+    }
+    std::vector<std::vector<State>> stages{{{std::vector<std::int64_t>(limits, 0), 0, 0, 0}}};
+    for (std::size_t i = 0; i < layers; ++i) {
+      std::vector<State> next;
+      for (std::size_t s = 0; s < stages[i].size(); ++s)
+        for (std::size_t c = 0; c < curves_[i].size(); ++c) {
+          State state{stages[i][s].costs, stages[i][s].harm + curves_[i][c].harm, s, c};
+          double bound = state.harm + dual_rest[i + 1];
+          bool can_fit = true;
+          for (std::size_t j = 0; j < limits; ++j) {
+            state.costs[j] += curves_[i][c].costs[j];
+            can_fit = can_fit && state.costs[j] + least_rest[i + 1][j] <= limits_[j];
+            bound += lambda[j] * static_cast<double>(state.costs[j] - limits_[j]);
+          }
+          if (can_fit && std::max(bound, state.harm + harm_rest[i + 1]) < below) next.push_back(std::move(state));
+          if (next.size() > 50 * most_states) return false;
+        }
+      std::stable_sort(next.begin(), next.end(), [](const auto& a, const auto& b) { return a.harm < b.harm; });
+      std::vector<State> kept;
+      for (auto& state : next) {
+        const auto dominates = [&](const State& other) {
+          return std::equal(other.costs.begin(), other.costs.end(), state.costs.begin(), std::less_equal<>());
+        };
+        // One limit: the last of those kept is the cheapest.
+        const auto begin = limits == 1 && !kept.empty() ? kept.end() - 1 : kept.begin();
+        if (std::any_of(begin, kept.end(), dominates)) continue;
+        if (kept.size() == most_states) return false;
+        kept.push_back(std::move(state));
+      }
+      stages.push_back(std::move(kept));
+    }
+    found.reset();
+    if (stages.back().empty()) return true;
+    Allocation best; // states are in the order of their harm
+    best.chosen.resize(layers);
+    for (std::size_t i = layers, s = 0; i-- > 0;) {
+      best.chosen[i] = stages[i + 1][s].choice;
+      s = stages[i + 1][s].parent;
+    }
+    sum(best);
+    found = std::move(best);
+    return true;
+  }
+
 private:
   std::span<const ChoiceCurve> curves_;
   std::span<const std::int64_t> limits_;
@@ -127,12 +211,26 @@ std::optional<Allocation> allocate(std::span<const ChoiceCurve> curves, std::spa
     for (std::size_t j = 0; j < limits.size(); ++j) lambda[j] = problem.smallest_multiplier(lambda, j, largest);
     best = problem.at(lambda);
   }
-  if (!problem.fits(best)) {
-    // Multipliers that meet one limit may break another: from the cheapest side for all of them.
-    best = problem.at(std::vector<double>(limits.size(), largest));
-    if (!problem.fits(best)) return std::nullopt;
+  // Multipliers that meet one limit may break another: from the cheapest side for all of them.
+  if (!problem.fits(best)) best = problem.at(std::vector<double>(limits.size(), largest));
+  const bool is_feasible = problem.fits(best);
+  if (is_feasible) problem.improve(best);
+
+  // The bound: at the multipliers found the dual function is close to its largest value.
+  best.harm_bound = std::max(0.0, problem.dual(lambda));
+  for (const double tolerance : tolerances) {
+    const double below = is_feasible ? best.harm * (1 - tolerance) : infinity;
+    if (best.harm_bound >= below) break;
+    std::optional<Allocation> better;
+    if (!problem.search(lambda, below, better)) continue;
+    if (better)
+      best = std::move(*better);
+    else if (!is_feasible)
+      return std::nullopt;
+    best.harm_bound = std::min(best.harm, below);
+    return best;
   }
-  problem.improve(best);
+  if (!is_feasible) return std::nullopt;
   return best;
 }
 

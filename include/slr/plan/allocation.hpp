@@ -23,16 +23,19 @@ struct Allocation {
   std::vector<std::size_t> chosen;
   std::vector<std::int64_t> costs; ///< sums over the layers, one per limit
   double harm = 0;
+  double harm_bound = 0; ///< no allocation within the limits has less harm; equal to `harm` where it is the best
 };
 
-/// Chooses one element of every curve so that the sum of harms is (nearly) as small as it can be and no sum of costs
-/// exceeds its limit; none if the cheapest choices already do. Local, a pure function; ties go to the smaller index.
+/// Chooses one element of every curve so that the sum of harms is as small as it can be and no sum of costs exceeds its
+/// limit; none if nothing fits. Local, a pure function.
 ///
-/// The choices minimise  harm + sum_j lambda_j cost_j  for multipliers lambda >= 0 found by bisection (one limit) or by
-/// alternating bisection (several); what the limits leave is then spent on the single exchanges that lower the harm
-/// most per unit of cost, until none fits. With one limit the harm is at most that of the best fractional allocation
-/// plus the largest gap of one layer's curve (Everett, Oper. Res. 11, 1963: generalised Lagrange multipliers). Cost:
-/// O(total choices) per step of a bisection.
+/// First come the choices that minimise  harm + sum_j lambda_j cost_j  for multipliers lambda >= 0 found by bisection
+/// (Everett, Oper. Res. 11, 1963: generalised Lagrange multipliers); what the limits leave is spent on the single
+/// exchanges that lower the harm most per unit of cost. Then the gap is closed by dynamic programming over the layers:
+/// partial allocations that others dominate, or that the dual bound shows to end no better, are dropped. Where too many
+/// are left, those that could gain less than 1e-4, 1e-3, 1e-2 of the harm are dropped as well; `harm_bound` tells. With
+/// several limits that no multipliers meet together, an allocation may be missed if too many partial ones are left.
+/// Cost: O(total choices) per step of a bisection; at most 2e4 partial allocations per layer.
 [[nodiscard]] std::optional<Allocation> allocate(std::span<const ChoiceCurve> curves,
                                                  std::span<const std::int64_t> limits);
 
