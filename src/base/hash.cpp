@@ -62,4 +62,17 @@ std::string sha256_of_file(const std::filesystem::path& file) {
   return hash.hex();
 }
 
+const std::string& FileHashes::of(const std::filesystem::path& file) {
+  const auto [entry, is_new] = hashes_.try_emplace(std::filesystem::weakly_canonical(file));
+  if (is_new) {
+    try {
+      entry->second = sha256_of_file(file);
+    } catch (...) {
+      hashes_.erase(entry);
+      throw;
+    }
+  }
+  return entry->second;
+}
+
 } // namespace slr

@@ -1,6 +1,7 @@
 #include "slr/run/job.hpp"
 
 #include "slr/base/file.hpp"
+#include "slr/graph/groups.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
@@ -131,7 +132,8 @@ Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network
 }
 
 /// Seconds for one image, the original and the compressed network in turns, on one thread and on all cores. Local.
-nlohmann::ordered_json latency_json(const graph::Model& before, const graph::Model& after) {
+nlohmann::ordered_json latency_json(graph::Model before, const graph::Model& after) {
+  graph::join_groups(before); // as it was given
   nlohmann::ordered_json json;
   const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   for (const auto& [name, threads] : {std::pair{"one_thread", 1}, std::pair{"all_cores", cores}}) {
@@ -234,16 +236,17 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
     reports.push_back(compress_point(comm, config, network, shared, point, below, clock, is_missed, progress));
   }
   on_root(comm, [&] {
+    FileHashes hashes;
     if (points.size() > 1) {
       for (const auto& point : points) { // so that each folder stands, and can be verified, by itself
         const auto below = files.point(point.name);
-        write_file_atomically(below.manifest(), json_text(make_manifest(comm, config, below, {{}})));
+        write_file_atomically(below.manifest(), json_text(make_manifest(comm, config, below, {{}}, hashes)));
       }
       const auto summary = make_summary(points, reports);
       write_file_atomically(files.report(), json_text(summary));
       std::cout << report_table(summary) << std::flush;
     }
-    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, points)));
+    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, points, hashes)));
   });
   return is_missed ? ExitCode::target_missed : ExitCode::done;
 }
@@ -255,7 +258,8 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
   const auto points = budget_points(network, dense_reasons(network, config), config); // before the folder is claimed
   if (config.method.kind == MethodKind::constrained && points.front().limits.empty() && config.budget.layers.empty())
     throw Error(ExitCode::configuration, config.where("budget") + ": there is no budget; set budget.parameters, "
-                                                                  "budget.macs, budget.bytes or budget.layers");
+                                                                  "budget.macs, budget.bytes, budget.latency or "
+                                                                  "budget.layers");
   std::vector<std::string> names;
   for (const auto& point : points) names.push_back(point.name);
   const OutputFolder folder(comm, config, network.sha256, is_fresh, names);
@@ -304,7 +308,8 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   const auto config = parse_configuration(text, options.reproduce, folder, overrides, std::filesystem::current_path(),
                                           required_by_compress);
   on_root(comm, [&] {
-    for (const auto& [path, hash] : input_hashes(config))
+    FileHashes hashes;
+    for (const auto& [path, hash] : input_hashes(config, hashes))
       if (manifest["inputs"].value(path, "") != hash)
         throw Error(ExitCode::bad_data, "the input " + path + " is not the file that " + options.reproduce +
                                             " was made from: its SHA-256 differs");
@@ -313,7 +318,8 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   bool is_equal = true;
   std::string words;
   on_root(comm, [&] {
-    for (const auto& [name, hash] : output_hashes({config.output.absolute}, points_in(manifest))) {
+    FileHashes hashes;
+    for (const auto& [name, hash] : output_hashes({config.output.absolute}, points_in(manifest), hashes)) {
       const bool same = manifest["outputs"].value(name, "") == hash;
       is_equal = is_equal && same;
       words += name + (same ? ": same bytes\n" : ": DIFFERENT\n");

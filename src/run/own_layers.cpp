@@ -185,7 +185,8 @@ ExitCode compress_own_layers(const Communicator& comm, const Configuration& conf
   const auto report = make_report(comm, network, result, std::nullopt, "", clock, point, allotment);
   on_root(comm, [&] {
     write_file_atomically(files.report(), json_text(report));
-    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, {point})));
+    FileHashes hashes;
+    write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, {point}, hashes)));
   });
   if (comm.is_root()) std::cout << report_table(report) << std::flush;
   const bool is_over = limit && report["model"]["parameters_after"].get<std::int64_t>() > *limit;

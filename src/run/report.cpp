@@ -2,6 +2,7 @@
 
 #include "slr/base/hash.hpp"
 #include "slr/graph/count.hpp"
+#include "slr/graph/groups.hpp"
 #include "slr/run/versions.hpp"
 #include "slr/store/factors.hpp"
 
@@ -119,7 +120,9 @@ double StageClock::total_seconds() const {
 nlohmann::ordered_json make_report(const Communicator& comm, const Network& network, const SweepResult& result,
                                    const std::optional<Accuracy>& accuracy, const std::string& accuracy_on,
                                    const StageClock& clock, const BudgetPoint& point, const Allotment& allotment) {
-  const auto before = graph::count(network.model), after = graph::count(result.model);
+  auto original = network.model;
+  graph::join_groups(original); // as it was given
+  const auto before = graph::count(original), after = graph::count(result.model);
   nlohmann::ordered_json report;
   report["model"] = {
       {"parameters_before", before.parameters},
@@ -199,18 +202,19 @@ nlohmann::ordered_json make_summary(const std::vector<BudgetPoint>& points,
   return summary;
 }
 
-std::map<std::string, std::string> output_hashes(const OutputFiles& files, const std::vector<std::string>& points) {
-  std::map<std::string, std::string> hashes;
+std::map<std::string, std::string> output_hashes(const OutputFiles& files, const std::vector<std::string>& points,
+                                                 FileHashes& hashes) {
+  std::map<std::string, std::string> found;
   for (const auto& point : points)
     for (const auto& file : {files.point(point).compressed(), files.point(point).factors()})
       if (std::filesystem::exists(file)) // layers of no network leave only factors
-        hashes[std::filesystem::path(point) / file.filename()] = sha256_of_file(file);
-  return hashes;
+        found[std::filesystem::path(point) / file.filename()] = hashes.of(file);
+  return found;
 }
 
-std::map<std::string, std::string> input_hashes(const Configuration& config) {
-  std::map<std::string, std::string> hashes;
-  const auto add_file = [&](const std::filesystem::path& path) { hashes[path.string()] = sha256_of_file(path); };
+std::map<std::string, std::string> input_hashes(const Configuration& config, FileHashes& hashes) {
+  std::map<std::string, std::string> found;
+  const auto add_file = [&](const std::filesystem::path& path) { found[path.string()] = hashes.of(path); };
   const auto add = [&](const FilePath& path) {
     if (path.empty()) return;
     if (!std::filesystem::is_directory(path.absolute)) {
@@ -222,8 +226,8 @@ std::map<std::string, std::string> input_hashes(const Configuration& config) {
       if (entry.is_regular_file()) members.push_back(entry.path());
     std::sort(members.begin(), members.end());
     Sha256 folder; // one hash for a folder: of its files' names and hashes
-    for (const auto& member : members) folder.update(member.filename().string() + " " + sha256_of_file(member) + "\n");
-    hashes[path.absolute.string()] = folder.hex();
+    for (const auto& member : members) folder.update(member.filename().string() + " " + hashes.of(member) + "\n");
+    found[path.absolute.string()] = folder.hex();
   };
   add(config.model);
   for (const auto* source : {&config.data.calibration, &config.data.validation}) {
@@ -235,11 +239,11 @@ std::map<std::string, std::string> input_hashes(const Configuration& config) {
     add(layer.weights);
     for (const auto& shard : store::shard_files(layer.shards.absolute.string())) add_file(shard);
   }
-  return hashes;
+  return found;
 }
 
 nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                                     const std::vector<BudgetPoint>& points) {
+                                     const std::vector<BudgetPoint>& points, FileHashes& hashes) {
   nlohmann::ordered_json manifest;
   manifest["program"] = "slr_compress";
   manifest["schema"] = 1;
@@ -248,7 +252,7 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
   manifest["mpi_ranks"] = comm.size();
   manifest["seed"] = config.calibration.seed;
   manifest["versions"] = library_versions();
-  manifest["inputs"] = input_hashes(config);
+  manifest["inputs"] = input_hashes(config, hashes);
   nlohmann::ordered_json shards = nlohmann::ordered_json::object();
   std::vector<std::filesystem::path> members;
   if (std::filesystem::exists(files.features())) // own layers bring theirs as inputs
@@ -256,11 +260,11 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
       if (entry.is_regular_file()) members.push_back(entry.path());
   std::sort(members.begin(), members.end());
   for (const auto& member : members)
-    shards[std::filesystem::relative(member, files.folder).generic_string()] = sha256_of_file(member);
+    shards[std::filesystem::relative(member, files.folder).generic_string()] = hashes.of(member);
   manifest["shards"] = shards;
   std::vector<std::string> names;
   for (const auto& point : points) names.push_back(point.name);
-  manifest["outputs"] = output_hashes(files, names);
+  manifest["outputs"] = output_hashes(files, names, hashes);
   return manifest;
 }
 

@@ -23,7 +23,8 @@ using json = nlohmann::ordered_json;
 std::string input_hash(const fs::path& path) {
   Configuration only;
   only.model = {path.string(), path};
-  return input_hashes(only).at(path.string());
+  FileHashes hashes;
+  return input_hashes(only, hashes).at(path.string());
 }
 
 const json* number_at(const json& object, const char* key) {

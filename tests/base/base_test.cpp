@@ -53,6 +53,19 @@ TEST(Hash, OfAFileIsTheHashOfItsBytes) {
   EXPECT_EQ(code_of([&] { (void)sha256_of_file(folder.path() / "missing"); }), ExitCode::io);
 }
 
+TEST(Hash, OfManyFilesReadsEachOnce) {
+  const TemporaryFolder folder;
+  write_file_atomically(folder.path() / "a", "first");
+  std::filesystem::create_symlink("a", folder.path() / "link");
+  FileHashes hashes;
+  EXPECT_EQ(hashes.of(folder.path() / "a"), sha256("first"));
+  write_file_atomically(folder.path() / "a", "second"); // shows that the link's file is not read again
+  EXPECT_EQ(hashes.of(folder.path() / "link"), sha256("first"));
+  EXPECT_EQ(code_of([&] { (void)hashes.of(folder.path() / "missing"); }), ExitCode::io);
+  write_file_atomically(folder.path() / "missing", "now there");
+  EXPECT_EQ(hashes.of(folder.path() / "missing"), sha256("now there"));
+}
+
 TEST(File, IsReplacedWholeAndLeavesNothingBeside) {
   const TemporaryFolder folder;
   const auto file = folder.path() / "report.json";

@@ -3,6 +3,7 @@
 /// SHA-256 of bytes and files (OpenSSL).
 #include <cstddef>
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -30,5 +31,16 @@ private:
 [[nodiscard]] std::string sha256(std::string_view text);
 /// \throws Error{io} if the file cannot be read.
 [[nodiscard]] std::string sha256_of_file(const std::filesystem::path& file);
+
+/// SHA-256 of files that do not change meanwhile: each is read once, under whatever name or link it is asked for.
+/// Local.
+class FileHashes {
+public:
+  /// \throws Error{io} if the file cannot be read.
+  [[nodiscard]] const std::string& of(const std::filesystem::path& file);
+
+private:
+  std::map<std::filesystem::path, std::string> hashes_; ///< by the file behind all links
+};
 
 } // namespace slr

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// report.json, factors.h5 and manifest.json: what a job leaves behind beside the network.
+#include "slr/base/hash.hpp"
 #include "slr/run/evaluate.hpp"
 #include "slr/run/output_folder.hpp"
 #include "slr/run/refine_stage.hpp"
@@ -55,14 +56,15 @@ void write_factors(const SweepResult& result, const std::optional<RefineOutcome>
                    const std::string& config_hash, const std::filesystem::path& file);
 
 /// The whole of manifest.json: resolved configuration, hashes of inputs, shards and outputs, versions of the libraries
-/// that really ran, BLAS core type, ranks and seed. Local, on one rank; reads every file once.
+/// that really ran, BLAS core type, ranks and seed. Local, on one rank.
 [[nodiscard]] nlohmann::ordered_json make_manifest(const Communicator& comm, const Configuration& config,
-                                                   const OutputFiles& files, const std::vector<BudgetPoint>& points);
+                                                   const OutputFiles& files, const std::vector<BudgetPoint>& points,
+                                                   FileHashes& hashes);
 
 /// SHA-256 of the files of a job that a repetition must give again, for the results of these names. Local.
-[[nodiscard]] std::map<std::string, std::string> output_hashes(const OutputFiles& files,
-                                                               const std::vector<std::string>& points);
+[[nodiscard]] std::map<std::string, std::string>
+output_hashes(const OutputFiles& files, const std::vector<std::string>& points, FileHashes& hashes);
 /// SHA-256 of everything that a configuration reads, by path: model, image files, label and list files. Local.
-[[nodiscard]] std::map<std::string, std::string> input_hashes(const Configuration& config);
+[[nodiscard]] std::map<std::string, std::string> input_hashes(const Configuration& config, FileHashes& hashes);
 
 } // namespace slr::run
