@@ -19,6 +19,8 @@ Allotment no_limit(const Network& network) {
 namespace {
 
 constexpr int spending_rounds = 10;
+constexpr auto parameters = index_of(Resource::parameters), macs = index_of(Resource::macs),
+               latency = index_of(Resource::latency);
 
 /// Whether the configuration's roundings allow it.
 bool is_allowed(Split split, const Budget& budget) {
@@ -33,12 +35,11 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
   auto result = no_limit(network);
   const LayerCosts costs(network);
   const auto& curves = measured.layers;
-  const auto nanoseconds = [](double seconds) { return static_cast<std::int64_t>(1e9 * seconds); };
   // Resources without a limit do not steer.
   std::vector<std::size_t> limited;
   std::vector<std::int64_t> left; // for the layers, all that is fixed taken off
   for (const auto& limit : point.limits) {
-    limited.push_back(static_cast<std::size_t>(limit.resource));
+    limited.push_back(index_of(limit.resource));
     if (limit.resource == Resource::latency)
       left.push_back(limit.factor > 0 ? nanoseconds(measured.network_latency * (1 / limit.factor - 1))
                                       : limit.at_most - nanoseconds(measured.network_latency));
@@ -54,7 +55,7 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
   std::vector<std::vector<std::optional<Split>>> splits(network.layers.size()); // none: dense
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     auto dense_cost = costs.dense(i);
-    dense_cost[3] = nanoseconds(curves[i].dense_latency);
+    dense_cost[latency] = nanoseconds(curves[i].dense_latency);
     const auto dense = steering(dense_cost);
     for (std::size_t j = 0; j < left.size(); ++j) left[j] += dense[j];
     const auto offer = [&](std::optional<Split> split, std::vector<std::int64_t> cost, double harm) {
@@ -64,15 +65,18 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
     const auto fixed = config.budget.layers.find(network.layers[i].name);
     if (fixed != config.budget.layers.end() && dense_reasons[i].empty()) {
       const Split split{fixed->second.groups.value_or(0), fixed->second.target_rank.value_or(0)};
-      offer(split, steering(costs.of(i, split)), 0);
+      auto cost = costs.of(i, split);
+      cost[latency] = dense_cost[latency]; // never measured: no faster than it was
+      offer(split, steering(cost), 0);
       continue;
     }
     offer(std::nullopt, dense, 0);
     for (const auto& predicted : predict(curves[i])) {
       auto cost = costs.of(i, predicted.split);
-      cost[3] = nanoseconds(predicted.latency);
-      if (cost[0] >= dense_cost[0] || cost[1] >= dense_cost[1]) continue; // never larger nor slower than dense
-      if (dense_cost[3] > 0 && cost[3] >= dense_cost[3]) continue;
+      cost[latency] = nanoseconds(predicted.latency);
+      if (cost[parameters] >= dense_cost[parameters] || cost[macs] >= dense_cost[macs])
+        continue; // never larger nor slower than dense
+      if (dense_cost[latency] > 0 && cost[latency] >= dense_cost[latency]) continue;
       if (is_allowed(predicted.split, config.budget)) offer(predicted.split, steering(cost), predicted.kl);
     }
   }
@@ -89,7 +93,7 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
     auto allowance = allocation->costs;
     bool has_slack = false;
     for (std::size_t j = 0; j < limited.size(); ++j) {
-      const bool is_counted = limited[j] != static_cast<std::size_t>(Resource::latency);
+      const bool is_counted = limited[j] != latency;
       const auto slack = is_counted ? point.limits[j].at_most - written[limited[j]] : left[j] - allowance[j];
       allowance[j] += static_cast<std::int64_t>(share * static_cast<double>(slack));
       has_slack = has_slack || (is_counted && slack > point.limits[j].at_most / 500);
@@ -100,8 +104,7 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
     const auto next_written = is_better ? cost_as_written(network, chosen_splits(*next)) : Cost{};
     bool fits = is_better;
     for (std::size_t j = 0; j < limited.size(); ++j)
-      fits = fits && (limited[j] == static_cast<std::size_t>(Resource::latency) ||
-                      next_written[limited[j]] <= point.limits[j].at_most);
+      fits = fits && (limited[j] == latency || next_written[limited[j]] <= point.limits[j].at_most);
     if (fits) {
       allocation = next;
       share = 1;
@@ -117,7 +120,7 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
     const auto& split = splits[i][allocation->chosen[i]];
     if (!split) continue;
     result.splits[i] = split;
-    result.parameters[i] = costs.of(i, *split)[0];
+    result.parameters[i] = costs.of(i, *split)[parameters];
     result.pulls[i] = curves[i].pull;
   }
   result.predicted_kl = allocation->harm;
@@ -128,17 +131,17 @@ Allotment allot_uniformly(const Network& network, const std::vector<std::string>
   const LayerCosts costs(network);
   const auto at = [&](double factor, std::int64_t& total) {
     auto result = no_limit(network);
-    total = costs.whole()[0];
+    total = costs.whole()[parameters];
     for (std::size_t i = 0; i < network.layers.size(); ++i) {
       if (!dense_reasons[i].empty()) continue;
-      const auto dense = costs.dense(i)[0], least = std::min(dense, costs.of(i, {0, 1})[0]);
+      const auto dense = costs.dense(i)[parameters], least = std::min(dense, costs.of(i, {0, 1})[parameters]);
       result.parameters[i] = std::clamp(static_cast<std::int64_t>(static_cast<double>(dense) / factor), least, dense);
       total += result.parameters[i] - dense;
     }
     return result;
   };
   std::int64_t total = 0;
-  double low = 1, high = static_cast<double>(costs.whole()[0]); // too many parameters, few enough
+  double low = 1, high = static_cast<double>(costs.whole()[parameters]); // too many parameters, few enough
   for (int step = 0; step < 100; ++step) {
     const double middle = std::sqrt(low * high);
     (void)at(middle, total);

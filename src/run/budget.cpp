@@ -13,10 +13,6 @@
 namespace slr::run {
 namespace {
 
-std::size_t index(Resource resource) {
-  return static_cast<std::size_t>(resource);
-}
-
 const std::vector<Target>& targets_of(const Configuration& config, Resource resource) {
   switch (resource) {
   case Resource::macs:
@@ -143,15 +139,14 @@ std::vector<BudgetPoint> budget_points(const Network& network, const std::vector
     if (resource == Resource::latency) { // whether it can be met is known once it is measured
       for (std::size_t i = 0; i < count; ++i) {
         const auto& target = targets[targets.size() == 1 ? 0 : i];
-        points[i].limits.push_back(
-            {resource, static_cast<std::int64_t>(1e9 * target.at_most.value_or(0)), target.factor.value_or(0)});
+        points[i].limits.push_back({resource, nanoseconds(target.at_most.value_or(0)), target.factor.value_or(0)});
         if (count > 1 && targets.size() > 1)
           points[i].name += (points[i].name.empty() ? "" : "_") + to_text(resource) + "-" + value_text(target);
       }
       continue;
     }
-    const auto whole = costs.whole()[index(resource)];
-    const auto smallest = least(network, costs, dense_reasons, config, index(resource));
+    const auto whole = costs.whole()[index_of(resource)];
+    const auto smallest = least(network, costs, dense_reasons, config, index_of(resource));
     for (std::size_t i = 0; i < count; ++i) {
       const auto& target = targets[targets.size() == 1 ? 0 : i];
       const auto limit = static_cast<std::int64_t>(

@@ -26,6 +26,25 @@ namespace {
                                            (near.empty() ? "" : "; did you mean '" + near + "'?"));
 }
 
+/// Whether a layer can have the structure that the configuration fixes.
+void check_fixed(const Configuration& config, const graph::Layer& layer, const FixedLayer& fixed,
+                 const std::string& dense_reason) {
+  const auto refuse = [&](const std::string& what) {
+    const auto key = "budget.layers." + layer.name;
+    throw Error(ExitCode::configuration, config.where(key) + ": " + key + " " + what);
+  };
+  if (!dense_reason.empty())
+    refuse("fixes the structure of a layer that stays dense (" + dense_reason + "); leave it out");
+  const auto rank = fixed.target_rank.value_or(0), groups = fixed.groups.value_or(0);
+  const auto channels = layer.cols / layer.window_area(), largest = std::min(layer.rows, layer.cols);
+  if (rank < 0 || rank > largest)
+    refuse("has rank " + std::to_string(rank) + ", expected 0 to " + std::to_string(largest));
+  if (groups < 0 || groups > channels)
+    refuse("has groups " + std::to_string(groups) + ", expected 0 to " + std::to_string(channels) +
+           ", the input channels");
+  if (rank == 0 && groups == 0) refuse("leaves nothing of the layer; give rank, groups, or both");
+}
+
 } // namespace
 
 Network load_network(const Communicator& comm, const std::filesystem::path& file) {
@@ -67,9 +86,12 @@ std::vector<std::string> dense_reasons(const Network& network, const Configurati
       }
     if (!is_used) throw_no_such_layer(config, "budget.keep", pattern, network);
   }
-  for (const auto& [name, fixed] : config.budget.layers)
-    if (std::none_of(network.layers.begin(), network.layers.end(), [&](const auto& l) { return l.name == name; }))
-      throw_no_such_layer(config, "budget.layers", name, network);
+  for (const auto& [name, fixed] : config.budget.layers) {
+    const auto here = std::find_if(network.layers.begin(), network.layers.end(),
+                                   [&, &name = name](const auto& layer) { return layer.name == name; });
+    if (here == network.layers.end()) throw_no_such_layer(config, "budget.layers", name, network);
+    check_fixed(config, *here, fixed, reasons[static_cast<std::size_t>(here - network.layers.begin())]);
+  }
   return reasons;
 }
 

@@ -11,6 +11,7 @@ namespace slr::run::test {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 
 void initializer(graph::Model& model, const std::string& name, const graph::Dims& dims) {
   const std::vector<float> values(static_cast<std::size_t>(graph::element_count(dims)), 0.5F);
@@ -52,6 +53,26 @@ TEST(Network, SaysWhyLayersStayDense) {
   const auto kept =
       parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\nbudget: {keep: [last]}\noutput: o\n");
   EXPECT_EQ(dense_reasons(network(), kept).back(), "kept");
+}
+
+TEST(Network, RefusesStructuresThatALayerCannotHave) {
+  const auto message = [](const std::string& fixed) {
+    const auto config =
+        parse("model: m.onnx\ndata: {calibration: c.h5}\nbudget: {layers: {" + fixed + "}}\noutput: o\n");
+    try {
+      (void)dense_reasons(network(), config);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::configuration);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message("last: {rank: 3, groups: 6}"), "");
+  EXPECT_THAT(message("last: {rank: 4}"), HasSubstr("budget.layers.last has rank 4, expected 0 to 3"));
+  EXPECT_THAT(message("last: {groups: 7}"), HasSubstr("budget.layers.last has groups 7, expected 0 to 6"));
+  EXPECT_THAT(message("last: {rank: 0}"), HasSubstr("budget.layers.last leaves nothing of the layer"));
+  EXPECT_THAT(message("first: {rank: 1}"), HasSubstr("stays dense (shared)"));
+  EXPECT_THAT(message("lst: {rank: 1}"), HasSubstr("did you mean 'last'?"));
 }
 
 TEST(Network, CountsWhatGoesWithALayer) {

@@ -12,11 +12,20 @@ namespace slr::run {
 /// What a budget may limit, in the order of `Cost`; latency in nanoseconds for one image on one thread.
 enum class Resource { parameters, macs, bytes, latency };
 inline constexpr std::array resources{Resource::parameters, Resource::macs, Resource::bytes, Resource::latency};
+/// Its place in a `Cost`. Local.
+[[nodiscard]] constexpr std::size_t index_of(Resource resource) {
+  return static_cast<std::size_t>(resource);
+}
 /// "parameters", "macs", "bytes", "latency": as in the configuration and the report. Local.
 [[nodiscard]] std::string to_text(Resource resource);
 
 /// An amount of every resource; what was not measured is 0.
 using Cost = std::array<std::int64_t, resources.size()>;
+
+/// The whole nanoseconds of a time, as `Cost` counts them. Local.
+[[nodiscard]] constexpr std::int64_t nanoseconds(double seconds) {
+  return static_cast<std::int64_t>(1e9 * seconds);
+}
 
 /// Costs of a network's layers in their possible forms.
 class LayerCosts {

@@ -33,7 +33,7 @@ struct Network {
 /// For every layer of the network, why it stays dense whatever its budget: "kept" (budget.keep), "depthwise",
 /// "grouped", "shared" (its weight is read by another node too); empty for those that can be compressed. Local.
 /// \throws Error{configuration} if a pattern of budget.keep or a name of budget.layers matches no layer, naming the
-/// nearest one.
+/// nearest one, or if a layer cannot have the structure that budget.layers fixes.
 [[nodiscard]] std::vector<std::string> dense_reasons(const Network& network, const Configuration& config);
 
 /// Consecutive items of a list dealt to the ranks in whole blocks of 16, so that what is computed for a block of images
