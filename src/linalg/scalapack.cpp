@@ -206,6 +206,9 @@ template <class T>
 std::vector<T> syevr_largest(DistMatrix<T>& a, std::int64_t count, DistMatrix<T>& z, std::string_view context) {
   require(count >= 0 && count <= a.rows(), "more eigenvalues were asked for than there are");
   if (count == 0) return {};
+  // Asked for less than about one block of vectors per process column, p?syevr hands p?ormtr too little workspace
+  // (whatever LWORK says), which then does nothing, and p?syevr does not notice.
+  count = std::min(a.rows(), std::max(count, 2 * a.distribution().cols.block() * a.grid()->cols()));
   return syevr<T>(count == a.rows() ? 'A' : 'I', 0, 0, a.rows() - count + 1, a, z, context);
 }
 

@@ -46,7 +46,7 @@ template <class T>
 [[nodiscard]] std::vector<T> syevr_between(DistMatrix<T>& a, std::type_identity_t<T> lower,
                                            std::type_identity_t<T> upper, DistMatrix<T>& z,
                                            std::string_view context = {});
-/// The `count` largest eigenvalues, ascending, likewise.
+/// The `count` largest eigenvalues, or up to two blocks per process column where that is more, ascending, likewise.
 template <class T>
 [[nodiscard]] std::vector<T> syevr_largest(DistMatrix<T>& a, std::int64_t count, DistMatrix<T>& z,
                                            std::string_view context = {});
