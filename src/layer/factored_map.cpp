@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 namespace slr {
 
@@ -13,22 +14,24 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
   values.features.resize(static_cast<std::size_t>(q * count));
   values.kept.resize(static_cast<std::size_t>(s * count));
   values.z.resize(static_cast<std::size_t>(n * count));
-  for (std::int64_t c = 0; c < count; ++c) std::copy_n(map.offset.data(), n, values.z.data() + c * n);
+  values.x.resize(static_cast<std::size_t>(k * count));
+  for (std::int64_t c = 0; c < count; ++c) {
+    std::copy_n(map.mean.data(), n, values.z.data() + c * n);
+    std::transform(x + c * k, x + (c + 1) * k, map.input_mean.begin(), values.x.begin() + c * k, std::minus<>());
+  }
   if (q > 0) {
     const float limit = std::ldexp(1.0F, map.feature_exponent);
-    blas::gemm(Op::none, Op::none, q, count, k, 1.0F, map.basis.data(), q, x, k, 0.0F, values.features.data(), q);
-    for (std::int64_t c = 0; c < count; ++c)
-      for (std::int64_t l = 0; l < q; ++l) {
-        float& phi = values.features[static_cast<std::size_t>(c * q + l)];
-        phi = std::clamp(phi - map.basis_mean[static_cast<std::size_t>(l)], -limit, limit);
-      }
+    blas::gemm(Op::none, Op::none, q, count, k, 1.0F, map.basis.data(), q, values.x.data(), k, 0.0F,
+               values.features.data(), q);
+    for (float& phi : values.features) phi = std::clamp(phi, -limit, limit);
     blas::gemm(Op::none, Op::none, n, count, map.numerical_rank, 1.0F, map.left.data(), n, values.features.data(), q,
                1.0F, values.z.data(), n);
   }
   if (s > 0) {
     for (std::int64_t c = 0; c < count; ++c)
       for (std::int64_t j = 0; j < s; ++j)
-        values.kept[static_cast<std::size_t>(c * s + j)] = x[c * k + map.kept_columns[static_cast<std::size_t>(j)]];
+        values.kept[static_cast<std::size_t>(c * s + j)] =
+            values.x[static_cast<std::size_t>(c * k + map.kept_columns[static_cast<std::size_t>(j)])];
     blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F, values.z.data(),
                n);
   }

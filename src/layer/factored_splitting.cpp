@@ -31,7 +31,7 @@ constexpr std::array<int, 1> one_column{0};
 
 /// One sample's values, a row each.
 struct SampleValues {
-  const float *y, *z, *activated, *argument, *m, *limit;
+  const float *y, *z, *activated, *argument, *m, *mean, *limit;
 };
 
 /// argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
@@ -41,14 +41,14 @@ void relax_sample(std::size_t n, float a, const float* __restrict z, const float
   for (std::size_t i = 0; i < n; ++i) argument[i] = a * z[i] + rest * split[i] + dual[i];
 }
 
-/// U = argument - M, T = M - U, and the rows' sums.
+/// U = argument - M, T - mean = M - U - mean, and the rows' sums.
 void update_sample(std::size_t n, const SampleValues& in, float* __restrict split, float* __restrict dual,
                    float* __restrict target, double* __restrict loss, double* __restrict primal,
                    double* __restrict change, double* __restrict sum, double* __restrict square) {
   for (std::size_t i = 0; i < n; ++i) {
     const float m = in.m[i], u = in.argument[i] - m;
     const float off_target = in.y[i] - in.activated[i], off_split = in.z[i] - m, moved = m - split[i];
-    const float t = std::min(std::max(m - u, -in.limit[i]), in.limit[i]);
+    const float t = std::min(std::max(m - u - in.mean[i], -in.limit[i]), in.limit[i]);
     loss[i] += static_cast<double>(off_target) * static_cast<double>(off_target);
     primal[i] += static_cast<double>(off_split) * static_cast<double>(off_split);
     change[i] += static_cast<double>(moved) * static_cast<double>(moved);
@@ -64,8 +64,9 @@ void update_sample(std::size_t n, const SampleValues& in, float* __restrict spli
 
 FactoredSplitting::FactoredSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                      const LayerStatistics& statistics, double rho, double relaxation)
-    : comm_(comm), problem_(problem), scale_(scale), statistics_(statistics), rho_(rho), relaxation_(relaxation),
-      split_(problem.fit.linear), dual_(problem.fit.linear.size(), 0.0F) {
+    : comm_(comm), problem_(problem), statistics_(statistics), rho_(rho), relaxation_(relaxation),
+      split_(problem.fit.linear), dual_(problem.fit.linear.size(), 0.0F), input_exponent_(scale.exponent) {
+  for (int& e : input_exponent_) ++e; // centred values reach at most twice as far
   // The first T may be several times the largest original value of its row; what is beyond is cut off.
   std::vector<double> largest(static_cast<std::size_t>(problem.rows), 0.0);
   for (std::size_t i = 0; i < split_.size(); ++i) {
@@ -86,7 +87,7 @@ struct FactoredSplitting::Work {
   }
   BlockSums basis, dense, row_sums, row_squares;
   std::array<ExactSum, norm_count> norms;
-  std::vector<float> limit; ///< of |T|, per row
+  std::vector<float> limit; ///< of |T - mean|, per row
   FactoredValues values;
   std::vector<float> argument, m, activated;           ///< of one sample
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
@@ -110,7 +111,8 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
     relax_sample(n, static_cast<float>(relaxation_), z.data(), split, dual, work.argument.data());
     prox_activation(problem_.activation, work.argument, y, static_cast<float>(rho_), work.m);
     update_sample(n,
-                  {y.data(), z.data(), work.activated.data(), work.argument.data(), work.m.data(), work.limit.data()},
+                  {y.data(), z.data(), work.activated.data(), work.argument.data(), work.m.data(), map.mean.data(),
+                   work.limit.data()},
                   split, dual, work.target.data() + s, work.loss.data(), work.primal.data(), work.dual.data(),
                   work.sum.data(), work.square.data());
   }
@@ -141,7 +143,7 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
 FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   const auto n = static_cast<std::size_t>(problem_.rows);
   std::vector<int> kept_exponent;
-  for (const auto j : map.kept_columns) kept_exponent.push_back(scale_.exponent[static_cast<std::size_t>(j)]);
+  for (const auto j : map.kept_columns) kept_exponent.push_back(input_exponent_[static_cast<std::size_t>(j)]);
   Work work(target_exponent_, std::vector<int>(static_cast<std::size_t>(map.basis_size), map.feature_exponent),
             kept_exponent, statistics_.samples);
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
@@ -177,13 +179,11 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   result.kept = take(n * map.kept_columns.size());
   result.target_mean = take(n);
   const auto squares = take(n);
+  // T and X were centred to single precision: what that leaves of their means is far below a product's rounding.
   for (double& v : result.features) v /= samples;
-  for (double& v : result.target_mean) v /= samples;
-  for (std::size_t j = 0; j < map.kept_columns.size(); ++j) {
-    const double mean = statistics_.input_mean[static_cast<std::size_t>(map.kept_columns[j])];
-    for (std::size_t i = 0; i < n; ++i)
-      result.kept[j * n + i] = result.kept[j * n + i] / samples - result.target_mean[i] * mean;
-  }
+  for (double& v : result.kept) v /= samples;
+  for (std::size_t i = 0; i < n; ++i)
+    result.target_mean[i] = static_cast<double>(map.mean[i]) + result.target_mean[i] / samples;
   for (std::size_t i = 0; i < n; ++i) target_exponent_[i] = bounding_exponent(squares[i]);
   target_mean_ = result.target_mean;
   result.loss = ExactSum::unpack(norm(0)).value();
@@ -194,10 +194,11 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
 
 std::vector<double> FactoredSplitting::project(std::span<const double> q) {
   const std::int64_t n = problem_.rows, k = problem_.cols, size = std::ssize(q) / std::max<std::int64_t>(1, n);
-  const std::vector<float> basis(q.begin(), q.end());
+  const std::vector<float> basis(q.begin(), q.end()), mean(target_mean_.begin(), target_mean_.end()),
+      input_mean(statistics_.input_mean.begin(), statistics_.input_mean.end());
   double bound = 0; // |Q^T T| <= |T| for one sample
   for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
-  BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), scale_.exponent,
+  BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), input_exponent_,
                  statistics_.samples);
   std::vector<float> target, projected(static_cast<std::size_t>(size * problem_.fit.count)); // T; Q^T T
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
@@ -205,31 +206,32 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
     const auto begin = split_.begin() + first * n;
     target.resize(static_cast<std::size_t>(n * count));
     std::transform(begin, begin + n * count, dual_.begin() + first * n, target.begin(), std::minus<>());
+    for (std::int64_t c = 0; c < count; ++c)
+      std::transform(mean.begin(), mean.end(), target.begin() + c * n, target.begin() + c * n,
+                     [](float center, float t) { return t - center; });
     blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
                projected.data() + first * size, size);
   });
   // In panels of columns, whose sums stay in the cache from block to block.
-  std::vector<float> product;
+  std::vector<float> product, inputs;
   for (std::int64_t j = 0; j < k && size > 0; j += panel_columns) {
     const auto width = std::min(panel_columns, k - j);
     product.resize(static_cast<std::size_t>(size * width));
     for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
+      inputs.resize(static_cast<std::size_t>(width * count));
+      for (std::int64_t c = 0; c < count; ++c) {
+        const auto* x = problem_.fit.x.data() + (first + c) * k + j;
+        std::transform(x, x + width, input_mean.begin() + j, inputs.begin() + c * width, std::minus<>());
+      }
       blas::gemm(Op::none, Op::transpose, size, width, count, 1.0F, projected.data() + first * size, size,
-                 problem_.fit.x.data() + first * k + j, k, 0.0F, product.data(), size);
+                 inputs.data(), width, 0.0F, product.data(), size);
       sums.add(std::span<const float>(product), static_cast<std::size_t>(j));
     });
   }
   auto result = std::move(sums.values());
   comm_.allreduce(std::span<double>(result));
   const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
-  std::vector<double> mean(static_cast<std::size_t>(size), 0.0); // Q^T mean(T)
-  blas::gemm(Op::transpose, Op::none, size, 1, n, 1.0, q.data(), n, target_mean_.data(), n, 0.0, mean.data(),
-             std::max<std::int64_t>(1, size));
-  for (std::int64_t j = 0; j < k; ++j)
-    for (std::int64_t l = 0; l < size; ++l) {
-      double& entry = result[static_cast<std::size_t>(j * size + l)];
-      entry = entry / samples - mean[static_cast<std::size_t>(l)] * statistics_.input_mean[static_cast<std::size_t>(j)];
-    }
+  for (double& entry : result) entry /= samples;
   return result;
 }
 

@@ -174,7 +174,7 @@ void FixedStructure::improve_right(std::vector<double> projected) {
     for (std::int64_t j = 0; j < k; ++j)
       std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, g.begin() + j * q);
   });
-  whole_.solve_upper(g, q); // the root's values count where the factor is on one rank
+  whole_.solve_upper(g, q); // of the root's values
   SmallSvd svd;
   on_root(comm_, [&] {
     svd = small_svd(q, k - s, g.data() + q * s);
@@ -216,16 +216,12 @@ FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
   result.numerical_rank = numerical_rank_;
   result.kept_columns = first_of(order_, s);
   result.basis.resize(static_cast<std::size_t>(q * k));
-  std::vector<double> mean(static_cast<std::size_t>(q), 0.0);
   for (std::int64_t j = 0; j < k; ++j) {
     const auto to = order_[static_cast<std::size_t>(j)];
-    for (std::int64_t l = 0; l < q; ++l) {
-      const double value = right_[static_cast<std::size_t>(j * q + l)];
-      result.basis[static_cast<std::size_t>(to * q + l)] = static_cast<float>(value);
-      mean[static_cast<std::size_t>(l)] += value * statistics_.input_mean[static_cast<std::size_t>(to)];
-    }
+    for (std::int64_t l = 0; l < q; ++l)
+      result.basis[static_cast<std::size_t>(to * q + l)] =
+          static_cast<float>(right_[static_cast<std::size_t>(j * q + l)]);
   }
-  result.basis_mean = converted<float>(mean);
   result.left.resize(static_cast<std::size_t>(n * numerical_rank_));
   for (std::int64_t l = 0; l < numerical_rank_; ++l)
     for (std::int64_t i = 0; i < n; ++i) {
@@ -233,13 +229,8 @@ FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
       result.left[at] = static_cast<float>(left_[at] * sigma_[static_cast<std::size_t>(l)]);
     }
   result.dense = converted<float>(dense_);
-  auto offset = target_mean; // mean T - D mean(x_S)
-  for (std::int64_t j = 0; j < s; ++j) {
-    const double x = statistics_.input_mean[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)])];
-    for (std::int64_t i = 0; i < n; ++i)
-      offset[static_cast<std::size_t>(i)] -= dense_[static_cast<std::size_t>(j * n + i)] * x;
-  }
-  result.offset = converted<float>(offset);
+  result.input_mean = converted<float>(statistics_.input_mean);
+  result.mean = converted<float>(target_mean);
   // E C E^T = I: over N samples no feature exceeds sqrt(N).
   result.feature_exponent = std::ilogb(static_cast<double>(std::max<std::int64_t>(1, statistics_.samples))) / 2 + 2;
   return result;

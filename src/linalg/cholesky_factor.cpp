@@ -229,6 +229,7 @@ struct CholeskyFactor::State {
       comm.broadcast(std::span<double>(b));
       return;
     }
+    comm.broadcast(std::span<double>(b));
     DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
     take_local(std::span<const double>(b), square);
     apply_distributed(square, upper, lower);

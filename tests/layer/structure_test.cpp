@@ -87,6 +87,42 @@ TEST_F(FixedStructureTest, NoPerturbationOfTheSameStructureIsBetter) {
     }
 }
 
+TEST_F(FixedStructureTest, TheOptimumStaysWhereItIs) {
+  // Both half steps of an iteration, fed with the target that `start` solved for; more columns than one rank factors.
+  const Prepared s(world, {.rows = 6, .groups = 600, .samples = 2500, .planted_rank = 3, .planted_groups = {1, 5}});
+  FixedStructure fixed(world, s.problem, s.statistics, {{1, 5}, 3}, 0.01 * s.statistics.mean_diagonal,
+                       Engine::automatic);
+  ActivationSplitting splitting(world, s.problem, s.scale, s.statistics);
+  const auto cross = splitting.cross();
+  fixed.start(cross.p);
+  const auto before = weights(s, fixed.factors(cross.target_mean));
+  const auto map = fixed.map(cross.target_mean);
+  const auto p = gather_everywhere(cross.p);
+  const auto n = std::size_t(s.problem.rows), k = std::size_t(s.problem.cols), q = std::size_t(map.basis_size);
+  FactoredCross same;
+  same.features.assign(n * q, 0.0);
+  for (std::size_t j = 0; j < k; ++j)
+    for (std::size_t l = 0; l < q; ++l)
+      for (std::size_t i = 0; i < n; ++i) same.features[l * n + i] += p[j * n + i] * double(map.basis[j * q + l]);
+  for (const auto j : map.kept_columns)
+    same.kept.insert(same.kept.end(), p.begin() + j * s.problem.rows, p.begin() + (j + 1) * s.problem.rows);
+  fixed.improve_left(same);
+  std::vector<double> projected(q * k, 0.0);
+  for (std::size_t j = 0; j < k; ++j)
+    for (std::size_t l = 0; l < q; ++l)
+      for (std::size_t i = 0; i < n; ++i) projected[j * q + l] += fixed.left_basis()[l * n + i] * p[j * n + i];
+  fixed.improve_right(projected);
+  const auto after = weights(s, fixed.factors(cross.target_mean));
+  // The basis is rounded to 24 bits: its rows, of unit length in the metric, turn by at most sqrt(k) 2^-24 |E||x|,
+  // where |E||x| <= sqrt(largest / damped smallest eigenvalue) <= sqrt(k / 0.01).
+  double change = 0, size = 0;
+  for (std::size_t i = 0; i < after.size(); ++i) {
+    change += (after[i] - before[i]) * (after[i] - before[i]);
+    size += before[i] * before[i];
+  }
+  EXPECT_LT(std::sqrt(change / size), std::sqrt(double(k)) * std::ldexp(1.0, -24) * std::sqrt(double(k) / 0.01));
+}
+
 TEST_F(FixedStructureTest, MoreBudgetIsNeverWorse) {
   const Prepared s(world, {});
   ActivationSplitting splitting(world, s.problem, s.scale, s.statistics);

@@ -61,6 +61,13 @@ TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
       EXPECT_NEAR(norm(coordinates) * norm(coordinates), inner, 1e-12 * std::abs(inner));
       factor.solve_lower(half);
       EXPECT_LT(max_difference(gather_everywhere(half), solution), 1e-12 * norm(solution));
+      // Of a matrix of few rows the root's values count.
+      auto few = comm.is_root() ? b : std::vector<double>(b.size(), 1e3);
+      factor.solve_upper(few, m);
+      EXPECT_LT(max_difference(few, coordinates), 1e-12 * norm(coordinates));
+      if (!comm.is_root()) std::fill(few.begin(), few.end(), 1e3);
+      factor.solve_lower(few, m);
+      EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
     }
 }
 

@@ -6,29 +6,32 @@
 
 namespace slr {
 
-/// z = offset + left Phi_{1..r} + dense x_S  with  Phi = E x - E mean(x)  clamped to |Phi| <= 2^feature_exponent.
+/// z = mean + left Phi_{1..r} + dense (x_S - mean x_S)  with  Phi = E (x - mean x)  clamped to |Phi| <=
+/// 2^feature_exponent.
 ///
 /// The rows of E (q >= r of them; those beyond r are guards that only the next iteration uses) live on all columns: in
 /// the metric of the inputs' second moments they are orthonormal and orthogonal to the kept columns S. So `dense` is
 /// the plain regression on x_S, and the low-rank part of the other columns is left E_R. Single precision: what a
-/// network computes in.
+/// network computes in; inputs are centred first, because where they vary little about a large mean, the products of
+/// the means would drown those of the variations.
 struct FactoredMap {
   std::int64_t rows = 0, cols = 0;
   std::int64_t basis_size = 0;            ///< q
   std::int64_t numerical_rank = 0;        ///< r <= q
   std::vector<std::int64_t> kept_columns; ///< S, increasing
   std::vector<float> basis;               ///< E, q x cols, column-major
-  std::vector<float> basis_mean;          ///< E mean(x), q
   std::vector<float> left;                ///< rows x r
   std::vector<float> dense;               ///< rows x |S|
-  std::vector<float> offset;              ///< rows
+  std::vector<float> input_mean;          ///< cols
+  std::vector<float> mean;                ///< of z over the samples, rows
   int feature_exponent = 0;
 };
 
 /// Intermediate values of one block of samples, kept from call to call.
 struct FactoredValues {
+  std::vector<float> x;        ///< x - mean x, cols x count
   std::vector<float> features; ///< Phi, q x count
-  std::vector<float> kept;     ///< x_S, |S| x count
+  std::vector<float> kept;     ///< x_S - mean x_S, |S| x count
   std::vector<float> z;        ///< rows x count
 };
 

@@ -41,11 +41,11 @@ private:
 
   const Communicator& comm_;
   const LayerProblem& problem_;
-  const InputScale& scale_;
   const LayerStatistics& statistics_;
   double rho_, relaxation_;
   std::vector<float> split_, dual_;  ///< M and U, n x local samples
-  std::vector<int> target_exponent_; ///< per row: |T| <= 2^exponent
+  std::vector<int> target_exponent_; ///< per row: |T - mean T| <= 2^exponent
+  std::vector<int> input_exponent_;  ///< per column: |X - mean X| <= 2^exponent
   std::vector<double> target_mean_;
 };
 

@@ -57,8 +57,8 @@ public:
   /// B := B L^-1, the way back. Collective.
   void solve_lower(DistMatrix<double>& b) const;
 
-  /// The same for a matrix of few rows that every rank has (m x k, column-major, m rows) and gets back. Collective; one
-  /// broadcast of m k numbers where the factor is on one rank.
+  /// The same for a matrix of few rows (m x k, column-major, m rows): the root's values count, every rank gets the
+  /// result. Collective; one broadcast of m k numbers where the factor is on one rank, and a gather of as many elsewhere.
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;
