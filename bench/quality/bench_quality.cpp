@@ -159,9 +159,7 @@ Outcome run_peer(const Communicator& comm, const Peer& peer, const Network& netw
     task.groups = std::max<std::int64_t>(
         1, largest_within(problem.groups() - 1, as_ours->parameters, [&](auto g) { return cost(0, g); }));
     const auto factors = peer.solve(task);
-    const double error =
-        relative_error(comm, problem, scale, problem.report,
-                       assemble_weights(factors, problem.rows, problem.cols, problem.group_columns), factors.bias);
+    const double error = relative_error(comm, problem, problem.report, factors);
     const auto now = graph::find_layers(model);
     const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
     require(here != now.end(), "layer " + layer.name + " disappeared from the network");

@@ -104,10 +104,7 @@ public:
   [[nodiscard]] ConstrainedResult finish() const {
     const auto& problem = layer_.problem;
     ConstrainedResult result{fixed_->structure(), best_, report_, pull_, 0, fixed_->engine_counts()};
-    const auto weights = assemble_weights(best_, problem.rows, problem.cols, problem.group_columns);
-    const auto error = [&](const Samples& samples) {
-      return relative_error(layer_.comm, problem, layer_.scale, samples, weights, best_.bias);
-    };
+    const auto error = [&](const Samples& samples) { return relative_error(layer_.comm, problem, samples, best_); };
     result.report.error_train = error(problem.fit);
     result.error_selection = layer_.has_selection ? error(problem.selection) : result.report.error_train;
     return result;
@@ -157,8 +154,7 @@ struct Unrestricted {
 Unrestricted unrestricted(const Layer& layer, const FixedStructure& no_groups, double pull) {
   const auto& problem = layer.problem;
   const std::int64_t k = problem.cols;
-  Unrestricted result{make_block_columns(layer.statistics.gram.grid(), k, k, problem.group_columns),
-                      layer.cross.clone()};
+  Unrestricted result{make_block_columns(layer.statistics.grid, k, k, problem.group_columns), layer.cross.clone()};
   result.inverse.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
   no_groups.solve(result.inverse);
   result.weights.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {

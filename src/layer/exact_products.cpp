@@ -112,21 +112,4 @@ double RelativeError::value(const Communicator& comm) const {
   return total[1] > 0 ? total[0] / total[1] : 0.0;
 }
 
-double relative_error(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
-                      const Samples& samples, std::vector<double> weights, const std::vector<double>& bias) {
-  const std::int64_t n = problem.rows;
-  round_weights(scale, n, weights);
-  RelativeError error(problem);
-  std::vector<double> z;
-  collectively(comm, [&] {
-    for_each_piece(samples.x, problem.cols, samples.count,
-                   [&](std::int64_t first, std::int64_t count, const double* x) {
-                     z.resize(static_cast<std::size_t>(n * count));
-                     forward(n, problem.cols, weights.data(), bias, x, count, z.data());
-                     error.add(samples, first, count, std::span<const double>(z));
-                   });
-  });
-  return error.value(comm);
-}
-
 } // namespace slr

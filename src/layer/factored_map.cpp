@@ -50,4 +50,34 @@ double relative_error(const Communicator& comm, const LayerProblem& problem, con
   return error.value(comm);
 }
 
+double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
+                      const LayerFactors& factors) {
+  const std::int64_t n = problem.rows, k = problem.cols, r = factors.numerical_rank;
+  const auto order = kept_then_rest(factors.kept_groups, k, problem.group_columns);
+  const auto s = std::ssize(factors.kept_groups) * problem.group_columns;
+  const auto lead = [](std::int64_t rows) { return std::max<std::int64_t>(1, rows); };
+  RelativeError error(problem);
+  std::vector<double> x, inner, z;
+  collectively(comm, [&] {
+    for_each_sample_block(samples, [&](std::int64_t first, std::int64_t count) {
+      x.resize(static_cast<std::size_t>(k * count));
+      inner.resize(static_cast<std::size_t>(r * count));
+      z.resize(static_cast<std::size_t>(n * count));
+      for (std::int64_t c = 0; c < count; ++c) {
+        const float* const from = samples.x.data() + (first + c) * k;
+        for (std::int64_t j = 0; j < k; ++j)
+          x[static_cast<std::size_t>(c * k + j)] = from[order[static_cast<std::size_t>(j)]];
+        std::copy(factors.bias.begin(), factors.bias.end(), z.begin() + c * n);
+      }
+      // Z = U (V X_R) + B X_S + b
+      blas::gemm(Op::none, Op::none, r, count, k - s, 1.0, factors.v.data(), lead(r), x.data() + s, k, 0.0,
+                 inner.data(), lead(r));
+      blas::gemm(Op::none, Op::none, n, count, r, 1.0, factors.u.data(), n, inner.data(), lead(r), 1.0, z.data(), n);
+      blas::gemm(Op::none, Op::none, n, count, s, 1.0, factors.b.data(), n, x.data(), k, 1.0, z.data(), n);
+      error.add(samples, first, count, std::span<const double>(z));
+    });
+  });
+  return error.value(comm);
+}
+
 } // namespace slr

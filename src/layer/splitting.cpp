@@ -14,7 +14,8 @@ namespace {
 
 constexpr std::size_t sum_count = 6; // members of PassSums, in their order
 constexpr int output_grid_bits = 30;
-constexpr int lowest_target_exponent = -400; // of a row whose target is zero
+constexpr std::int64_t panel_values = std::int64_t(1) << 23; ///< of P, that are summed at a time
+constexpr int lowest_target_exponent = -400;                 // of a row whose target is zero
 
 /// Twenty bits of the weights, so that their sum and the sum of their squares over all ranks are exact.
 double weights_hash(const std::vector<double>& weights) {
@@ -47,26 +48,29 @@ private:
   std::vector<double> data_;
 };
 
-/// One reduce-scatter: everybody's n x k product is summed onto the owners of its columns, everybody's tail onto all.
-void reduce_onto_owners(const Communicator& comm, const std::vector<double>& product, std::vector<double>& tail,
-                        DistMatrix<double>& owned) {
+/// One reduce-scatter: everybody's product, neighbouring columns of P from `first` on, is summed onto the owners of its
+/// columns, everybody's tail onto all.
+void reduce_onto_owners(const Communicator& comm, const std::vector<double>& product, std::int64_t first,
+                        std::vector<double>& tail, DistMatrix<double>& owned) {
   const auto& columns = owned.distribution().cols;
+  const auto end = first + std::ssize(product) / std::max<std::int64_t>(1, owned.rows());
+  const auto local_begin = [&](std::int64_t col, int rank) { return columns.local_begin(GlobalCol(col), rank); };
   std::vector<double> packed;
   packed.reserve(product.size() + static_cast<std::size_t>(comm.size()) * tail.size());
   std::vector<int> counts;
   for (int rank = 0; rank < comm.size(); ++rank) {
     const auto before = packed.size();
-    for (LocalCol j(0); j.value() < columns.count(rank); ++j) {
-      const auto column = product.begin() + columns.global(j, rank).value() * owned.rows();
+    for (LocalCol j(local_begin(first, rank)); j.value() < local_begin(end, rank); ++j) {
+      const auto column = product.begin() + (columns.global(j, rank).value() - first) * owned.rows();
       packed.insert(packed.end(), column, column + owned.rows());
     }
     packed.insert(packed.end(), tail.begin(), tail.end());
     counts.push_back(narrow<int>(packed.size() - before, "a weight matrix"));
   }
-  std::vector<double> mine(owned.local().size() + tail.size());
+  std::vector<double> mine(static_cast<std::size_t>(counts[static_cast<std::size_t>(comm.rank())]));
   comm.reduce_scatter(std::span<const double>(packed), std::span<double>(mine), counts);
-  const auto split = mine.begin() + static_cast<std::ptrdiff_t>(owned.local().size());
-  std::copy(mine.begin(), split, owned.local().begin());
+  const auto split = mine.end() - std::ssize(tail);
+  std::copy(mine.begin(), split, owned.local().begin() + local_begin(first, owned.grid()->my_col()) * owned.rows());
   std::copy(split, mine.end(), tail.begin());
 }
 
@@ -177,7 +181,8 @@ void ActivationSplitting::update_piece(std::int64_t first, std::int64_t count, c
   }
 }
 
-void ActivationSplitting::round_target(std::int64_t first, std::int64_t count, Target target, Workspace& work) const {
+void ActivationSplitting::round_target(std::int64_t first, std::int64_t count, Target target, bool is_counted,
+                                       Workspace& work) const {
   // A value beyond its row's bound is cut off there; the bound is raised for the next pass.
   const auto rows = static_cast<std::size_t>(problem_.rows);
   const auto size = rows * static_cast<std::size_t>(count), begin = rows * static_cast<std::size_t>(first);
@@ -188,6 +193,7 @@ void ActivationSplitting::round_target(std::int64_t first, std::int64_t count, T
       const double value = target == Target::multiplier ? rho_ * dual_[at] : split_[at] - dual_[at];
       const double rounded = work.grid[row].round(value), limit = work.grid[row].largest();
       work.t[s + row] = rounded;
+      if (!is_counted) continue;
       work.tail.row_sum(row) += rounded;
       work.tail.samples_near_limit(row) += std::abs(value) > limit / 2 ? 1 : 0;
       work.tail.samples_above_sixteenth(row) += std::abs(value) > limit / 16 ? 1 : 0;
@@ -210,13 +216,22 @@ CrossProducts ActivationSplitting::pass(const std::vector<double>* weights, cons
   Workspace work(n);
   for (const int exponent : target_exponent_) work.grid.emplace_back(exponent - target_bits, target_bits);
 
-  std::vector<double> product(static_cast<std::size_t>(n * k), 0.0); // T X^T over this rank's samples
-  try {
+  CrossProducts result{make_block_columns(statistics_.grid, n, k, problem_.group_columns),
+                       std::vector<double>(static_cast<std::size_t>(n))};
+  const auto width = std::max<std::int64_t>(1, panel_values / std::max<std::int64_t>(1, n));
+  std::vector<double> product; // T X^T over this rank's samples, for the columns from `left` on
+  const auto multiply = [&](std::int64_t left, bool is_first) {
+    const auto columns = std::min(width, k - left);
+    product.assign(static_cast<std::size_t>(n * columns), 0.0);
     for_each_piece(problem_.fit.x, k, problem_.fit.count, [&](std::int64_t first, std::int64_t count, const double* x) {
-      if (weights) update_piece(first, count, x, *weights, *bias, work);
-      round_target(first, count, target, work);
-      blas::gemm(Op::none, Op::transpose, n, k, count, 1.0, work.t.data(), n, x, k, 1.0, product.data(), n);
+      if (is_first && weights) update_piece(first, count, x, *weights, *bias, work);
+      round_target(first, count, target, is_first, work);
+      blas::gemm(Op::none, Op::transpose, n, columns, count, 1.0, work.t.data(), n, x + left, k, 1.0, product.data(),
+                 n);
     });
+  };
+  try {
+    multiply(0, true);
   } catch (const Error&) {
     work.tail.failures() = 1; // everybody learns of it in the collective below
   }
@@ -225,9 +240,8 @@ CrossProducts ActivationSplitting::pass(const std::vector<double>* weights, cons
   const double my_hash = weights ? weights_hash(*weights) : 0.0;
   work.tail.hash() = my_hash;
   work.tail.hash_squared() = my_hash * my_hash;
-  CrossProducts result{make_block_columns(statistics_.gram.grid(), n, k, problem_.group_columns),
-                       std::vector<double>(static_cast<std::size_t>(n))};
-  reduce_onto_owners(comm_, product, work.tail.data(), result.p);
+  product.resize(static_cast<std::size_t>(n * std::min(width, k)));
+  reduce_onto_owners(comm_, product, 0, work.tail.data(), result.p);
 
   if (work.tail.failures() > 0)
     throw Error(ExitCode::numerical, "layer " + problem_.name +
@@ -236,6 +250,11 @@ CrossProducts ActivationSplitting::pass(const std::vector<double>* weights, cons
   require(static_cast<double>(comm_.size()) * work.tail.hash_squared() == work.tail.hash() * work.tail.hash(),
           "layer " + problem_.name + ": the ranks work on different weights");
 
+  std::vector<double> no_tail;
+  for (auto left = width; left < k; left += width) {
+    multiply(left, false);
+    reduce_onto_owners(comm_, product, left, no_tail, result.p);
+  }
   adapt_target_exponents(work);
   const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));
   for (std::size_t i = 0; i < result.target_mean.size(); ++i) result.target_mean[i] = work.tail.row_sum(i) / samples;

@@ -49,11 +49,37 @@ LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_gri
   result.samples = comm.allreduce_value(problem.fit.count);
   // x_i x_j takes twice the bits of an input: what a sum may have beside them bounds the number of samples.
   (void)exact_product_bits(std::max<std::int64_t>(result.samples, 1), 2 * input_bits - 12);
+  result.grid = row_grid;
   result.gram = DistMatrix<double>(row_grid, k, k, std::max<std::int64_t>(1, k), column_block(problem.group_columns));
   auto summary = gram<float>(problem.fit.x, true, result.gram, std::int64_t(128) << 20, "layer " + problem.name);
   result.input_mean = std::move(summary.means);
   result.mean_diagonal = summary.mean_diagonal;
   result.largest_eigenvalue = largest_eigenvalue(result.gram);
+  return result;
+}
+
+LayerStatistics measure_means(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
+  LayerStatistics result;
+  result.grid = row_grid;
+  const auto k = static_cast<std::size_t>(problem.cols);
+  result.samples = comm.allreduce_value(problem.fit.count);
+  // Inputs lie on a grid of 17 bits: their sums, and those of their squares, are exact.
+  (void)exact_product_bits(std::max<std::int64_t>(result.samples, 1), 2 * input_bits - 12);
+  std::vector<double> sums(2 * k, 0.0);
+  for (std::int64_t s = 0; s < problem.fit.count; ++s)
+    for (std::size_t j = 0; j < k; ++j) {
+      const double x = problem.fit.x[static_cast<std::size_t>(s) * k + j];
+      sums[j] += x;
+      sums[k + j] += x * x;
+    }
+  comm.allreduce(std::span<double>(sums));
+  const auto samples = static_cast<double>(std::max<std::int64_t>(1, result.samples));
+  result.input_mean.resize(k);
+  for (std::size_t j = 0; j < k; ++j) {
+    const double mean = result.input_mean[j] = sums[j] / samples;
+    result.mean_diagonal += std::max(0.0, sums[k + j] / samples - mean * mean);
+  }
+  result.mean_diagonal /= static_cast<double>(std::max<std::size_t>(1, k));
   return result;
 }
 

@@ -1,5 +1,7 @@
 #include "slr/layer/structure.hpp"
 
+#include "structure_parts.hpp"
+
 #include "slr/dist/redistribute.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/linalg/lapack.hpp"
@@ -13,11 +15,6 @@ namespace slr {
 namespace {
 
 constexpr double damping_floor = 1e-9; // of the mean diagonal: below what single-precision features resolve
-constexpr double negligible = 1e-10;   // of the largest singular value: no direction worth following
-
-std::int64_t basis_size(std::int64_t target_rank, std::int64_t largest) {
-  return target_rank == 0 ? 0 : std::min(target_rank + std::max<std::int64_t>(4, target_rank / 8), largest);
-}
 
 /// C restricted to and ordered by `order`, in block columns. Collective; every panel of columns visits every rank once.
 DistMatrix<double> ordered_gram(const LayerStatistics& statistics, const std::vector<std::int64_t>& order) {
@@ -42,43 +39,28 @@ DistMatrix<double> ordered_gram(const LayerStatistics& statistics, const std::ve
   return result;
 }
 
-/// Orthonormal columns that span those of Y (n x q). Local.
-void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
-  const auto tau = lapack::geqrf<double>(n, q, y.data(), std::max<std::int64_t>(1, n));
-  lapack::orgqr<double>(n, q, y.data(), std::max<std::int64_t>(1, n), std::span<const double>(tau));
-}
-
-/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix, descending; negligible directions go.
-/// Local.
+/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix. Local.
 struct SmallSvd {
   std::int64_t size = 0;
   std::vector<double> sigma, left, right; ///< q x size, size x cols
 };
 SmallSvd small_svd(std::int64_t q, std::int64_t cols, const double* g) {
-  SmallSvd result;
-  std::vector<double> gram(static_cast<std::size_t>(q * q)), vectors(gram.size());
+  std::vector<double> gram(static_cast<std::size_t>(q * q));
   blas::syrk(Uplo::lower, Op::none, q, cols, 1.0, g, q, 0.0, gram.data(), q);
-  const auto values = lapack::syevr<double>(q, gram.data(), q, vectors.data(), q);
-  const double largest = values.empty() ? 0 : std::max(values.back(), 0.0);
-  for (std::int64_t l = q - 1; l >= 0; --l) {
-    const double value = values[static_cast<std::size_t>(l)];
-    if (value <= negligible * negligible * largest || value <= 0) break;
-    result.sigma.push_back(std::sqrt(value));
-    result.left.insert(result.left.end(), vectors.begin() + l * q, vectors.begin() + (l + 1) * q);
-    ++result.size;
-  }
+  auto half = half_of_svd(q, std::move(gram));
+  SmallSvd result{std::ssize(half.sigma), std::move(half.sigma), std::move(half.left), {}};
   result.right.resize(static_cast<std::size_t>(result.size * cols));
   if (result.size == 0) return result;
-  auto scaled = result.left;
-  for (std::int64_t l = 0; l < result.size; ++l)
-    for (std::int64_t i = 0; i < q; ++i) scaled[static_cast<std::size_t>(l * q + i)] /= result.sigma[std::size_t(l)];
+  const auto scaled = over_sigma(q, result.left, result.sigma);
   blas::gemm(Op::transpose, Op::none, result.size, cols, q, 1.0, scaled.data(), q, g, q, 0.0, result.right.data(),
              result.size);
   return result;
 }
 
-std::string context_of(const LayerProblem& problem) {
-  return "layer " + problem.name;
+/// Orthonormal columns that span those of Y (n x q). Local.
+void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
+  const auto tau = lapack::geqrf<double>(n, q, y.data(), std::max<std::int64_t>(1, n));
+  lapack::orgqr<double>(n, q, y.data(), std::max<std::int64_t>(1, n), std::span<const double>(tau));
 }
 
 std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::int64_t count) {
@@ -98,8 +80,14 @@ FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& pro
       delta_(delta + damping_floor * std::max(statistics.mean_diagonal, 1e-30)),
       order_(kept_then_rest(structure_.kept_groups, problem.cols, problem.group_columns)),
       kept_columns_(static_cast<std::int64_t>(structure_.kept_groups.size()) * problem.group_columns),
-      svd_(comm, {.engine = engine}), whole_(ordered_gram(statistics, order_), delta_, context_of(problem)),
-      kept_(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem)) {
+      svd_(comm, {.engine = engine}) {
+  if (statistics.is_implicit()) {
+    require(kept_columns_ == 0, "the implicit form has no kept groups");
+    implicit_.emplace(comm, problem.fit.x, statistics.input_mean, delta_, context_of(problem));
+  } else {
+    whole_.emplace(ordered_gram(statistics, order_), delta_, context_of(problem));
+    kept_.emplace(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem));
+  }
   structure_.target_rank = std::min({structure_.target_rank, problem.rows, problem.cols - kept_columns_});
 }
 
@@ -107,10 +95,11 @@ void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
   // E = [0, T] L^-1
   right_.assign(static_cast<std::size_t>(q * problem_.cols), 0.0);
   std::copy(t.begin(), t.end(), right_.begin() + q * kept_columns_);
-  whole_.solve_lower(right_, q);
+  whole_->solve_lower(right_, q);
 }
 
 void FixedStructure::start(const DistMatrix<double>& p) {
+  if (implicit_) return start_implicitly(p);
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_;
   auto p_whole = gather_everywhere(p);
   DistMatrix<double> q_all(statistics_.gram.grid(), n, k, std::max<std::int64_t>(1, n),
@@ -124,9 +113,9 @@ void FixedStructure::start(const DistMatrix<double>& p) {
   p_whole.clear();
   p_whole.shrink_to_fit();
   dense_.assign(ordered.begin(), ordered.begin() + n * s);
-  kept_.solve(dense_, n);
+  kept_->solve(dense_, n);
   take_local(std::span<const double>(ordered), q_all);
-  whole_.solve_upper(q_all);
+  whole_->solve_upper(q_all);
   const auto q_whole = gather_everywhere(q_all);
   gain_ = 0;
   for (std::int64_t i = 0; i < n * s; ++i)
@@ -150,21 +139,25 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
     for (std::int64_t i = 0; i < n; ++i)
       dense_[static_cast<std::size_t>(j * n + i)] +=
           delta_ * problem_.weights[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)] * n + i)];
-  kept_.solve(dense_, n);
+  if (kept_) kept_->solve(dense_, n);
   if (q == 0) return;
   left_ = cross.features;
+  if (implicit_) add_pull_on_features();
   on_root(comm_, [&] {
-    std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
-    for (std::int64_t j = 0; j < k; ++j)
-      std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
-    blas::gemm(Op::none, Op::transpose, n, q, k, delta_, problem_.weights.data(), n, original.data(), q, 1.0,
-               left_.data(), n);
+    if (!implicit_) {
+      std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
+      for (std::int64_t j = 0; j < k; ++j)
+        std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
+      blas::gemm(Op::none, Op::transpose, n, q, k, delta_, problem_.weights.data(), n, original.data(), q, 1.0,
+                 left_.data(), n);
+    }
     orthonormalize(n, q, left_);
   });
   comm_.broadcast(std::span<double>(left_));
 }
 
 void FixedStructure::improve_right(std::vector<double> projected) {
+  if (implicit_) return improve_right_implicitly(std::move(projected));
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   if (q == 0) return;
   std::vector<double> g(projected.size());
@@ -174,7 +167,7 @@ void FixedStructure::improve_right(std::vector<double> projected) {
     for (std::int64_t j = 0; j < k; ++j)
       std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, g.begin() + j * q);
   });
-  whole_.solve_upper(g, q); // of the root's values
+  whole_->solve_upper(g, q); // of the root's values
   SmallSvd svd;
   on_root(comm_, [&] {
     svd = small_svd(q, k - s, g.data() + q * s);
@@ -258,12 +251,19 @@ LayerFactors FixedStructure::factors(const std::vector<double>& target_mean) con
     const auto on_kept = cut(0, s); // U Sigma E_S belongs to the kept columns
     blas::gemm(Op::none, Op::none, n, s, r, 1.0, result.u.data(), n, on_kept.data(), r, 1.0, result.b.data(), n);
   }
-  const auto weights = assemble_weights(result, n, k, problem_.group_columns);
-  result.bias = target_mean;
+  // b = mean T - U (V mean x_R) - B mean x_S
+  std::vector<double> mean(static_cast<std::size_t>(k));
   for (std::int64_t j = 0; j < k; ++j)
-    for (std::int64_t i = 0; i < n; ++i)
-      result.bias[static_cast<std::size_t>(i)] -=
-          weights[static_cast<std::size_t>(j * n + i)] * statistics_.input_mean[static_cast<std::size_t>(j)];
+    mean[static_cast<std::size_t>(j)] =
+        statistics_.input_mean[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)])];
+  std::vector<double> inner(static_cast<std::size_t>(r), 0.0);
+  const auto lead = std::max<std::int64_t>(1, r);
+  blas::gemm(Op::none, Op::none, r, 1, k - s, 1.0, result.v.data(), lead, mean.data() + s,
+             std::max<std::int64_t>(1, k - s), 0.0, inner.data(), lead);
+  result.bias = target_mean;
+  blas::gemm(Op::none, Op::none, n, 1, r, -1.0, result.u.data(), n, inner.data(), lead, 1.0, result.bias.data(), n);
+  blas::gemm(Op::none, Op::none, n, 1, s, -1.0, result.b.data(), n, mean.data(), std::max<std::int64_t>(1, s), 1.0,
+             result.bias.data(), n);
   return result;
 }
 
@@ -281,8 +281,8 @@ std::vector<double> FixedStructure::low_rank_part(std::int64_t rank) const {
 }
 
 void FixedStructure::solve(DistMatrix<double>& b) const {
-  require(kept_columns_ == 0, "the columns are not in their own order");
-  whole_.solve(b);
+  require(kept_columns_ == 0 && whole_, "the columns are not in their own order, or there is no factor");
+  whole_->solve(b);
 }
 
 } // namespace slr

@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // of a layer's channels
 constexpr double largest_cost = 0.9; // of the dense layer: what costs more is written dense anyway
-constexpr double rank_step = 0.5;    // from one rank of a row to the next
+constexpr double largest_implicit_cost = 0.25;
+constexpr double rank_step = 0.5; // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 2;
 constexpr double samples_per_column = 4; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
@@ -26,20 +27,23 @@ constexpr std::int64_t probe_images =
     2560; // the first ones, of which a tenth is for selection, are enough for a mean KL
 constexpr double smallest_kl = 1e-12;
 
-/// The rows of a layer's path.
-std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense) {
+/// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
+/// columns.
+std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool is_implicit) {
+  const double largest = is_implicit ? largest_implicit_cost : largest_cost;
   const auto channels = layer.cols / layer.window_area();
   std::vector<PathRow> rows;
   for (const double share : group_shares) {
     PathRow row{static_cast<std::int64_t>(std::llround(share * static_cast<double>(channels))), {}};
+    if (is_implicit && row.groups > 0) break;
     if (std::any_of(rows.begin(), rows.end(), [&](const PathRow& r) { return r.groups == row.groups; })) continue;
     const auto cost = [&](std::int64_t rank) {
       return static_cast<double>(graph::cheapest_form(layer, rank, row.groups).parameters);
     };
     auto rank = std::min(layer.rows, layer.cols - row.groups * layer.window_area());
-    while (rank > 0 && cost(rank) > largest_cost * static_cast<double>(dense)) --rank;
+    while (rank > 0 && cost(rank) > largest * static_cast<double>(dense)) --rank;
     const std::int64_t least = row.groups > 0 ? 0 : 1;
-    if (cost(rank) > largest_cost * static_cast<double>(dense) || rank < least) continue;
+    if (cost(rank) > largest * static_cast<double>(dense) || rank < least) continue;
     for (; rank > least; rank = std::min(rank - 1, static_cast<std::int64_t>(rank_step * static_cast<double>(rank))))
       row.ranks.push_back(rank);
     row.ranks.push_back(least);
@@ -174,11 +178,13 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     const auto& layer = network.layers[i];
     progress.layer(static_cast<std::int64_t>(i), count, layer.name);
     if (!dense_reasons[i].empty()) continue;
-    const auto rows = rows_of(layer, dense_parameters(network, layer));
-    if (rows.empty()) continue;
     const auto [problem, scale] =
         prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
-    const auto statistics = measure_statistics(comm, row_grid, problem);
+    const bool is_implicit = is_implicit_cheaper(comm.allreduce_value(problem.fit.count), layer.cols);
+    const auto rows = rows_of(layer, dense_parameters(network, layer), is_implicit);
+    if (rows.empty()) continue;
+    const auto statistics =
+        is_implicit ? measure_means(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
     const auto path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     curves[i].pull = path.pull;
     curves[i].dense_latency = stopwatch.layer(layer, nullptr);

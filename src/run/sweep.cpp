@@ -79,8 +79,9 @@ void solve_constrained(const Communicator& comm, const PreparedProblem& prepared
   const auto& [problem, scale] = prepared;
   auto options = constrained_options(config);
   if (pull > 0) options.pulls = {pull / 3, pull, 3 * pull};
-  const auto splits =
+  auto splits =
       split ? std::vector<Split>{*split} : splits_of_budget(problem, rank_within(layer, allowance), options.shares);
+  if (statistics.is_implicit()) std::erase_if(splits, [](const Split& each) { return each.groups > 0; });
   if (splits.empty() || (!split && allowance >= outcome.parameters_before)) {
     outcome.dense_reason = "does not pay";
     return;
@@ -93,7 +94,12 @@ void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedP
                  const graph::Layer& layer, const Configuration& config, const Allotment& allotment, std::size_t index,
                  std::optional<std::int64_t> allowance, Progress& progress, LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
-  const auto statistics = measure_statistics(comm, row_grid, problem);
+  const auto samples = comm.allreduce_value(problem.fit.count);
+  const bool needs_moments =
+      config.method.kind == MethodKind::relaxed || (allotment.splits[index] && allotment.splits[index]->groups > 0);
+  const auto statistics = !needs_moments && is_implicit_cheaper(samples, problem.cols)
+                              ? measure_means(comm, row_grid, problem)
+                              : measure_statistics(comm, row_grid, problem);
   outcome.samples = statistics.samples;
   if (config.method.kind == MethodKind::relaxed)
     solve_relaxed(comm, prepared, statistics, layer, config, allotment.lambda_factor, allotment.points[index],
@@ -104,9 +110,7 @@ void solve_layer(const Communicator& comm, const Grid& row_grid, const PreparedP
   if (!outcome.is_compressed) return;
   outcome.engine_counts = outcome.engine_counts + outcome.solved.engine_counts;
   outcome.factors = outcome.solved.factors;
-  outcome.error_heldout = relative_error(
-      comm, problem, scale, problem.report,
-      assemble_weights(outcome.factors, problem.rows, problem.cols, problem.group_columns), outcome.factors.bias);
+  outcome.error_heldout = relative_error(comm, problem, problem.report, outcome.factors);
 }
 
 } // namespace

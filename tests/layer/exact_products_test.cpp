@@ -50,8 +50,14 @@ TEST(ExactProducts, DoNotDependOnTheRanks) {
   EXPECT_EQ(shared.statistics.largest_eigenvalue, serial.statistics.largest_eigenvalue);
 
   const auto weights = random_matrix(recipe.rows, recipe.cols(), 77);
-  EXPECT_EQ(relative_error(world, shared.problem, shared.scale, shared.problem.fit, weights, shared.problem.bias),
-            relative_error(alone, serial.problem, serial.scale, serial.problem.fit, weights, serial.problem.bias));
+  LayerFactors factors{{3, 11},
+                       2,
+                       random_matrix(17, 2, 78),
+                       random_matrix(2, 27 * 9, 79),
+                       random_matrix(17, 18, 80),
+                       shared.problem.bias};
+  EXPECT_EQ(relative_error(world, shared.problem, shared.problem.fit, factors),
+            relative_error(alone, serial.problem, serial.problem.fit, factors));
 
   ActivationSplitting a(world, shared.problem, shared.scale, shared.statistics);
   ActivationSplitting b(alone, serial.problem, serial.scale, serial.statistics);

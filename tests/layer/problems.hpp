@@ -112,9 +112,22 @@ inline Activation relu() {
   return {ActivationType::relu, 0, 0, 0};
 }
 
+/// ||Y - r(W X + b)||_F^2 / ||Y||_F^2 by its definition, in double precision.
 inline double error_on(const Communicator& comm, const Prepared& s, const Samples& samples, const LayerFactors& f) {
-  return relative_error(comm, s.problem, s.scale, samples,
-                        assemble_weights(f, s.problem.rows, s.problem.cols, s.problem.group_columns), f.bias);
+  const auto weights = assemble_weights(f, s.problem.rows, s.problem.cols, s.problem.group_columns);
+  const auto n = static_cast<std::size_t>(s.problem.rows), k = static_cast<std::size_t>(s.problem.cols);
+  double error = 0, norm = 0;
+  for (std::size_t c = 0; c < static_cast<std::size_t>(samples.count); ++c)
+    for (std::size_t i = 0; i < n; ++i) {
+      double z = f.bias[i];
+      for (std::size_t j = 0; j < k; ++j) z += weights[j * n + i] * double(samples.x[c * k + j]);
+      const double y = samples.y[c * n + i], d = y - s.problem.activation(z);
+      error += d * d;
+      norm += y * y;
+    }
+  error = comm.allreduce_value(error);
+  norm = comm.allreduce_value(norm);
+  return norm > 0 ? error / norm : 0;
 }
 
 } // namespace slr::test

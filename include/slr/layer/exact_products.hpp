@@ -72,10 +72,4 @@ private:
   std::array<ExactSum, 2> sums_; ///< squared error, squared norm
 };
 
-/// ||Y - r(W X + b)||_F^2 / ||Y||_F^2 over the samples of all ranks; 0 for no samples. Collective, exact sums: the same
-/// bits for every number of ranks.
-[[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
-                                    const Samples& samples, std::vector<double> weights,
-                                    const std::vector<double>& bias);
-
 } // namespace slr

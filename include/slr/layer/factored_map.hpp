@@ -53,5 +53,8 @@ void for_each_sample_block(const Samples& samples, Use&& use) {
 /// every number of ranks.
 [[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
                                     const FactoredMap& map);
+/// The same for a result, in double precision: 2 N (r (n + k) + n |S|) flops over all ranks.
+[[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
+                                    const LayerFactors& factors);
 
 } // namespace slr

@@ -42,8 +42,9 @@ struct OutputSums {
 /// and this class does the last three and sums P for the next first one. After it, Lambda = rho U is a (generalised)
 /// derivative of the loss at M, exactly.
 ///
-/// One collective per pass: a reduce-scatter that leaves each rank its columns of P, and every rank the row sums of M -
-/// U, the norms, and a hash of W that shows whether all ranks really work on the same weights.
+/// One collective per pass (and one more per panel of 2^23 entries of P beyond the first): a reduce-scatter that leaves
+/// each rank its columns of P, and every rank the row sums of M - U, the norms, and a hash of W that shows whether all
+/// ranks really work on the same weights.
 class ActivationSplitting {
 public:
   /// M = the original values before the activation, U = 0. Collective.
@@ -72,7 +73,7 @@ private:
   CrossProducts pass(const std::vector<double>* weights, const std::vector<double>* bias, Target target);
   void update_piece(std::int64_t first, std::int64_t count, const double* x, const std::vector<double>& weights,
                     const std::vector<double>& bias, Workspace& work);
-  void round_target(std::int64_t first, std::int64_t count, Target target, Workspace& work) const;
+  void round_target(std::int64_t first, std::int64_t count, Target target, bool is_counted, Workspace& work) const;
   void adapt_target_exponents(const Workspace& work);
 
   const Communicator& comm_;

@@ -10,15 +10,29 @@ namespace slr {
 struct LayerStatistics {
   std::int64_t samples = 0;       ///< N
   std::vector<double> input_mean; ///< mean of X per row, k
-  DistMatrix<double> gram;        ///< C = (X - mean)(X - mean)^T / N, k x k, block columns on a 1 x P grid
+  Grid grid;                      ///< 1 x P, of everything in block columns
+  DistMatrix<double> gram;        ///< C = (X - mean)(X - mean)^T / N, k x k, block columns; empty in the implicit form
   double mean_diagonal = 0;       ///< d, trace(C) / k
-  double largest_eigenvalue = 0;  ///< of C, an upper estimate within 1 %
+  double largest_eigenvalue = 0;  ///< of C, an upper estimate within 1 %; not in the implicit form
+
+  /// Whether C exists only as the samples that it is made of.
+  [[nodiscard]] bool is_implicit() const { return gram.cols() == 0; }
 };
 
 /// Collective; N k^2 / P flops and k^2 / P doubles per rank. All numbers have the same bits for every number of ranks.
 /// \pre the inputs were rounded by `round_inputs`
 [[nodiscard]] LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_grid,
                                                  const LayerProblem& problem);
+
+/// The same without C: O(N k / P) flops, k doubles per rank. Collective; the same bits for every number of ranks.
+[[nodiscard]] LayerStatistics measure_means(const Communicator& comm, const Grid& row_grid,
+                                            const LayerProblem& problem);
+
+/// Whether so few samples make the implicit form the cheaper one: N k (4 q + N) flops against k^3 / 3 for a factor, and
+/// no k x k matrix. It has no kept groups. Local.
+[[nodiscard]] constexpr bool is_implicit_cheaper(std::int64_t samples, std::int64_t cols) {
+  return 4 * samples <= cols;
+}
 
 /// W C for W (n x k, on every rank, column-major) in block columns like C: each block is one product of a fixed shape.
 /// Local, 2 n k^2 / P flops.

@@ -5,6 +5,8 @@
 #include "slr/linalg/damped_inverse.hpp"
 #include "slr/linalg/svd.hpp"
 
+#include <optional>
+
 namespace slr {
 
 /// Which groups of columns are kept dense, and the rank of the rest.
@@ -33,13 +35,17 @@ struct Structure {
 /// and U^T P ("improve_right"): both are sums over the samples of products with r-sized factors. Each half step lowers
 /// the objective.
 ///
+/// With fewer samples than columns (LayerStatistics::is_implicit; no kept groups then) there is no C: with W = P C^-1
+/// through the kernel of the samples (ImplicitInverse), Q Q^T = W P^T gives U and Sigma, and E = Sigma^-1 U^T W; in the
+/// half steps the same with U^T P in the place of P. Otherwise
 /// L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's mean
 /// diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of
 /// CholeskyFactor and Svd everything has the same bits for every number of ranks; larger problems agree to k eps
 /// cond(C).
 class FixedStructure {
 public:
-  /// Collective. \throws Error{numerical} naming the layer if C cannot be factored despite delta.
+  /// Collective. @pre no kept groups in the implicit form. \throws Error{numerical} naming the layer if C cannot be
+  /// factored despite delta.
   FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
                  Structure structure, double delta, Engine engine);
 
@@ -66,12 +72,15 @@ public:
   [[nodiscard]] std::vector<double> low_rank_part(std::int64_t rank) const;
 
   [[nodiscard]] const EngineCounts& engine_counts() const { return svd_.counts(); }
-  [[nodiscard]] const CholeskyReport& cholesky_report() const { return whole_.report(); }
-  /// B := B C^-1 for B in the order of the columns (only without kept groups). Collective.
+  /// B := B C^-1 for B in the order of the columns (only without kept groups, and not in the implicit form).
+  /// Collective.
   void solve(DistMatrix<double>& b) const;
 
 private:
   void set_right(const std::vector<double>& t, std::int64_t q);
+  void start_implicitly(const DistMatrix<double>& p);
+  void improve_right_implicitly(std::vector<double> projected);
+  void add_pull_on_features(); ///< left_ += delta W0 E^T, a share of the columns on each rank
 
   const Communicator& comm_;
   const LayerProblem& problem_;
@@ -81,7 +90,8 @@ private:
   std::vector<std::int64_t> order_; ///< kept columns, then the rest
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
-  CholeskyFactor whole_, kept_;
+  std::optional<CholeskyFactor> whole_, kept_; ///< of C and C_SS; none in the implicit form
+  std::optional<ImplicitInverse> implicit_;
   double gain_ = 0;
   std::int64_t numerical_rank_ = 0;          ///< at most the target
   std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k
