@@ -1,6 +1,7 @@
 #include "slr/base/file.hpp"
 
 #include "slr/base/error.hpp"
+#include "slr/base/trace.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -59,6 +60,7 @@ std::filesystem::path temporary_name(const std::filesystem::path& file) {
 }
 
 void commit_file(const std::filesystem::path& temporary, const std::filesystem::path& file) {
+  const TraceSpan span(TraceKind::file, "flush and rename");
   flush_to_disk(temporary, O_RDONLY);
   std::error_code error;
   std::filesystem::rename(temporary, file, error);

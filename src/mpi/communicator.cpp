@@ -1,6 +1,7 @@
 #include "slr/mpi/communicator.hpp"
 
 #include "slr/base/narrow.hpp"
+#include "slr/base/trace.hpp"
 
 #include <algorithm>
 #include <array>
@@ -33,6 +34,12 @@ std::vector<int> displacements(std::span<const int> counts) {
   }
   (void)narrow<int>(total, "a message");
   return at;
+}
+
+std::uint64_t bytes_of(std::span<const int> counts, MPI_Datatype type) {
+  int size = 0;
+  MPI_Type_size(type, &size);
+  return std::accumulate(counts.begin(), counts.end(), std::uint64_t(0)) * static_cast<std::uint64_t>(size);
 }
 
 } // namespace
@@ -97,6 +104,7 @@ Communicator Communicator::split_by_node() const {
 }
 
 void Communicator::barrier() const {
+  const TraceSpan span(TraceKind::communication, "barrier");
   check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
 }
 
@@ -109,6 +117,7 @@ std::string Communicator::broadcast_text(const std::string& text, int root) cons
 }
 
 void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) const {
+  const TraceSpan span(TraceKind::communication, "broadcast", bytes);
   auto* at = static_cast<char*>(data);
   for (std::size_t done = 0; done < bytes; done += piece_bytes)
     check_mpi(MPI_Bcast(at + done, int(std::min(piece_bytes, bytes - done)), MPI_BYTE, root, comm_), "MPI_Bcast");
@@ -116,6 +125,7 @@ void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) cons
 
 void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size,
                                  Reduction op) const {
+  const TraceSpan span(TraceKind::communication, "allreduce", count * size);
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece)
@@ -126,6 +136,7 @@ void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype typ
 
 void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size, Reduction op,
                               int root) const {
+  const TraceSpan span(TraceKind::communication, "reduce", count * size);
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece) {
@@ -138,12 +149,14 @@ void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, 
 
 void Communicator::reduce_scatter_raw(const void* all, void* mine, std::span<const int> counts,
                                       MPI_Datatype type) const {
+  const TraceSpan span(TraceKind::communication, "reduce_scatter", bytes_of(counts, type));
   (void)displacements(counts);
   check_mpi(MPI_Reduce_scatter(all, mine, counts.data(), type, MPI_SUM, comm_), "MPI_Reduce_scatter");
 }
 
 void Communicator::allgather_raw(const void* mine, std::size_t count, void* all, std::span<const int> counts,
                                  MPI_Datatype type) const {
+  const TraceSpan span(TraceKind::communication, "allgather", bytes_of(counts, type));
   const auto at = displacements(counts);
   check_mpi(MPI_Allgatherv(mine, narrow<int>(count, "a message"), type, all, counts.data(), at.data(), type, comm_),
             "MPI_Allgatherv");
@@ -171,6 +184,7 @@ std::vector<std::byte> Communicator::gather_bytes(std::span<const std::byte> min
 }
 
 void Communicator::send_bytes(std::span<const std::byte> bytes, int destination, int tag) const {
+  const TraceSpan span(TraceKind::communication, "send", bytes.size());
   for (std::size_t done = 0; done < bytes.size(); done += piece_bytes)
     check_mpi(MPI_Send(bytes.data() + done, int(std::min(piece_bytes, bytes.size() - done)), MPI_BYTE, destination, tag,
                        comm_),
@@ -178,6 +192,7 @@ void Communicator::send_bytes(std::span<const std::byte> bytes, int destination,
 }
 
 void Communicator::receive_bytes(std::span<std::byte> bytes, int source, int tag) const {
+  const TraceSpan span(TraceKind::communication, "receive", bytes.size());
   for (std::size_t done = 0; done < bytes.size(); done += piece_bytes)
     check_mpi(MPI_Recv(bytes.data() + done, int(std::min(piece_bytes, bytes.size() - done)), MPI_BYTE, source, tag,
                        comm_, MPI_STATUS_IGNORE),

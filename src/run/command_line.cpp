@@ -164,6 +164,7 @@ CompressOptions parse_compress(Arguments arguments) {
   line.flag("fresh", o.fresh, "remove what this program wrote to the output folder and start anew");
   line.text("reproduce", o.reproduce, "MANIFEST", "repeat the run of a manifest.json and compare the results' hashes");
   line.flag("print-config", o.print_config, "print the complete configuration and stop");
+  line.text("trace", o.trace, "FILE", "write a timeline of all ranks, in the Chrome trace format");
   if (!line.parse(arguments, o)) return o;
   if (o.config.empty() == o.reproduce.empty())
     line.fail(o.config.empty() ? "CONFIG.yaml is missing" : "both CONFIG.yaml and --reproduce, which names its own");

@@ -1,6 +1,7 @@
 #include "slr/run/job.hpp"
 
 #include "slr/base/file.hpp"
+#include "slr/base/trace.hpp"
 #include "slr/graph/groups.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
@@ -335,7 +336,10 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
 
 } // namespace
 
-ExitCode run_compress(const Communicator& comm, const CompressOptions& options) {
+namespace {
+
+/// The work of slr_compress, whether its time is watched or not.
+ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& options) {
   if (!options.reproduce.empty()) return reproduce(comm, options);
   const auto config = load_configuration(comm, options.config, options.overrides, required_by_compress);
   if (options.print_config) {
@@ -355,6 +359,27 @@ ExitCode run_compress(const Communicator& comm, const CompressOptions& options) 
     return ExitCode::done;
   }
   return compress_or_show(comm, config, options.fresh);
+}
+
+/// The ranks' timelines side by side, one process each.
+void write_trace(const Communicator& comm, const std::string& file) {
+  const auto mine = Trace::take_events(comm.rank()) + (comm.rank() + 1 < comm.size() ? ",\n" : "\n");
+  const auto all = comm.gather(std::span<const char>(mine));
+  on_root(comm, [&] {
+    write_file_atomically(file, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n" +
+                                    std::string(all.begin(), all.end()) + "]}\n");
+  });
+}
+
+} // namespace
+
+ExitCode run_compress(const Communicator& comm, const CompressOptions& options) {
+  if (options.trace.empty()) return compress_as_asked(comm, options);
+  comm.barrier();
+  Trace::start();
+  const auto code = compress_as_asked(comm, options);
+  write_trace(comm, options.trace);
+  return code;
 }
 
 ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options) {

@@ -2,6 +2,7 @@
 
 #include "slr/base/error.hpp"
 #include "slr/base/narrow.hpp"
+#include "slr/base/trace.hpp"
 
 #include <algorithm>
 
@@ -142,6 +143,7 @@ void Hdf5Dataset::read_rows(std::int64_t first, std::int64_t count, std::span<T>
              doing, state_->path);
   const auto memory_space = owned<SpaceHandle>(
       H5Screate_simple(static_cast<int>(extent.size()), extent.data(), nullptr), doing, state_->path);
+  const TraceSpan span(TraceKind::file, "read", out.size_bytes());
   check_hdf5(
       H5Dread(state_->dataset.get(), memory_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, out.data()),
       doing, state_->path);

@@ -4,8 +4,10 @@
 #include "slr/base/hash.hpp"
 #include "slr/base/narrow.hpp"
 #include "slr/base/text.hpp"
+#include "slr/base/trace.hpp"
 
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <functional>
 #include <limits>
@@ -64,6 +66,30 @@ TEST(Hash, OfManyFilesReadsEachOnce) {
   EXPECT_EQ(code_of([&] { (void)hashes.of(folder.path() / "missing"); }), ExitCode::io);
   write_file_atomically(folder.path() / "missing", "now there");
   EXPECT_EQ(hashes.of(folder.path() / "missing"), sha256("now there"));
+}
+
+TEST(Trace, HoldsNestedSpansInTheChromeFormat) {
+  { const TraceSpan unseen(TraceKind::stage, "before the start"); }
+  Trace::start();
+  {
+    const TraceSpan outer(TraceKind::stage, "solve");
+    const TraceSpan inner(TraceKind::communication, "allreduce", 24);
+  }
+  const auto events = nlohmann::json::parse("[" + Trace::take_events(3) + "]");
+  EXPECT_FALSE(Trace::is_on());
+  ASSERT_EQ(events.size(), 3U);
+  EXPECT_EQ(events[0]["args"]["name"], "rank 3");
+  EXPECT_EQ(events[1]["name"], "solve");
+  EXPECT_EQ(events[1]["cat"], "stage");
+  EXPECT_EQ(events[2]["args"]["bytes"], 24);
+  for (const auto* event : {&events[1], &events[2]}) {
+    EXPECT_EQ((*event)["ph"], "X");
+    EXPECT_EQ((*event)["pid"], 3);
+    EXPECT_GE((*event)["ts"], 0);
+  }
+  EXPECT_LE(events[1]["ts"], events[2]["ts"]);
+  EXPECT_GE(events[1]["ts"].get<double>() + events[1]["dur"].get<double>(),
+            events[2]["ts"].get<double>() + events[2]["dur"].get<double>());
 }
 
 TEST(File, IsReplacedWholeAndLeavesNothingBeside) {

@@ -23,6 +23,7 @@ struct CompressOptions : CommonOptions {
   std::optional<std::int64_t> plan_ranks; ///< with `plan`
   bool plan = false, resume = false, fresh = false, print_config = false;
   std::string reproduce; ///< a manifest, instead of `config`
+  std::string trace;     ///< where the timeline goes; empty: none
 };
 struct CalibrateOptions : CommonOptions {
   std::string config;

@@ -2,6 +2,7 @@
 /// \file
 /// report.json, factors.h5 and manifest.json: what a job leaves behind beside the network.
 #include "slr/base/hash.hpp"
+#include "slr/base/trace.hpp"
 #include "slr/run/evaluate.hpp"
 #include "slr/run/output_folder.hpp"
 #include "slr/run/refine_stage.hpp"
@@ -21,6 +22,7 @@ public:
   template <class Work>
   auto measure(const std::string& stage, Work&& work) {
     const Running running(*this, stage);
+    const TraceSpan span(TraceKind::stage, stage);
     return std::forward<Work>(work)();
   }
   [[nodiscard]] nlohmann::ordered_json json() const;
