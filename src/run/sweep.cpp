@@ -79,6 +79,8 @@ void solve_constrained(const Communicator& comm, const PreparedProblem& prepared
   const auto& [problem, scale] = prepared;
   auto options = constrained_options(config);
   if (pull > 0) options.pulls = {pull / 3, pull, 3 * pull};
+  // Without a factor a start costs as much as several iterations, and the curve's pull was chosen on as many samples.
+  if (pull > 0 && statistics.is_implicit()) options.pulls = {pull};
   auto splits =
       split ? std::vector<Split>{*split} : splits_of_budget(problem, rank_within(layer, allowance), options.shares);
   if (statistics.is_implicit()) std::erase_if(splits, [](const Split& each) { return each.groups > 0; });
