@@ -4,21 +4,37 @@
 
 namespace slr {
 
+namespace {
+
+double basis_size(const LayerWork& w) {
+  return w.rank == 0 ? 0 : static_cast<double>(w.rank + std::max<std::int64_t>(4, w.rank / 8));
+}
+
+} // namespace
+
 Flops count_flops(const LayerWork& w) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), samples = static_cast<double>(w.samples);
   const auto s = static_cast<double>(w.kept_columns);
-  const double q = w.rank == 0 ? 0 : static_cast<double>(w.rank + std::max<std::int64_t>(4, w.rank / 8));
+  const double q = basis_size(w);
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
   Flops flops;
   flops.double_precision =
       2 * samples * k * k + 2 * samples * n * k + factors * (k * k * k / 3 + n * k * k) + iterations * 4 * q * k * k;
   flops.single_precision = iterations * 4 * samples * (q * (n + k) + n * s);
+  if (w.is_implicit)
+    flops.double_precision =
+        2 * samples * n * k +
+        factors * (2 * samples * samples * k + 4 * n * k * samples + 2 * n * n * k + 4 * n * n * n / 3) +
+        iterations * 4 * q * k * (samples + n);
   return flops;
 }
 
 double count_bytes(const LayerWork& w, std::int64_t ranks) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols);
   const double samples = static_cast<double>(w.samples) / static_cast<double>(ranks);
+  if (w.is_implicit)
+    return samples * 4 * (2 * k + 4 * n) + 8 * (n * k + 4 * n * k / static_cast<double>(ranks) + n * n) +
+           3 * 8 * basis_size(w) * k;
   return samples * 4 * (2 * k + 4 * n) + 2 * 8 * k * k / static_cast<double>(ranks) + 8 * k * k + 3 * 8 * n * k;
 }
 

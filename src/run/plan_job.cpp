@@ -1,6 +1,7 @@
 #include "slr/run/plan_job.hpp"
 
 #include "slr/base/file.hpp"
+#include "slr/layer/statistics.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/plan/forecast.hpp"
 #include "slr/run/json_text.hpp"
@@ -47,13 +48,17 @@ std::optional<Curves> curves_of(const Network& network, const Configuration& con
 
 LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config) {
   const bool is_convolution = layer.kind == graph::LayerKind::convolution;
+  const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
+  const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
+                           is_implicit_cheaper(samples * 8 / 10, layer.cols);
   return {layer.rows,
           layer.cols,
-          config.calibration.images * (is_convolution ? config.calibration.positions : 1),
+          samples,
           split.rank,
           split.groups * layer.window_area(),
           trial_share * config.method.iteration_limit(),
-          3};
+          is_implicit ? 1 : 3,
+          is_implicit};
 }
 
 } // namespace
@@ -75,10 +80,10 @@ std::string plan_text(const Network& network, const std::vector<std::string>& de
     text += fmt::format("{:<24} {:>13} {:>6} {:>7} {:>12} {:>12} {:>10} {:>12}\n", "layer", "n x k", "rank", "groups",
                         "before", "after", "seconds", "MB per rank");
     double seconds = 0, bytes = 0;
-    std::int64_t after = costs.whole()[0];
+    std::int64_t after = costs.whole()[index_of(Resource::parameters)];
     for (std::size_t i = 0; i < network.layers.size(); ++i) {
       const auto& layer = network.layers[i];
-      const auto before = costs.dense(i)[0], now = allotment.parameters[i];
+      const auto before = costs.dense(i)[index_of(Resource::parameters)], now = allotment.parameters[i];
       after += now - before;
       const bool is_dense = !dense_reasons[i].empty() || now >= before;
       // Without curves the split is open: count with low rank alone.
@@ -102,7 +107,7 @@ std::string plan_text(const Network& network, const std::vector<std::string>& de
     text +=
         fmt::format("parameters {} -> {}; solve about {:.2g} s on {} ranks of this kind, at most {:.0f} MB per rank "
                     "for a layer beside the network and its activations\n",
-                    costs.whole()[0], after, seconds, ranks, bytes / 1e6);
+                    costs.whole()[index_of(Resource::parameters)], after, seconds, ranks, bytes / 1e6);
     text += curves ? fmt::format("predicted KL divergence {:.3g}, from the curves in {}\n\n", allotment.predicted_kl,
                                  config.output.given)
                    : std::string("no curves of this configuration in the output folder yet: an even split, costs "

@@ -13,6 +13,7 @@ struct LayerWork {
   std::int64_t kept_columns = 0;   ///< |S|
   std::int64_t iterations = 0;     ///< of the final solve, trials included
   std::int64_t factorizations = 0; ///< of the second moments: one per strength of the pull that is tried
+  bool is_implicit = false;        ///< few samples for many columns: no second moments (slr/layer/statistics.hpp)
 };
 
 /// Operations by the kind of arithmetic that does them.
@@ -22,12 +23,15 @@ struct Flops {
 };
 
 /// Of the second moments (2 N k^2), their factors (k^3 / 3 each), the first target (2 N n k), and per iteration the
-/// samples' products 4 N (q (n + k) + n |S|) and triangular solves 4 q k^2, q = r and a few guards. Local.
+/// samples' products 4 N (q (n + k) + n |S|) and triangular solves 4 q k^2, q = r and a few guards. In the implicit
+/// form, per start the kernel 2 N^2 k, its solve 4 n k N, an n x n matrix 2 n^2 k and its eigenvalues 4/3 n^3; per
+/// iteration the samples' products, solves 4 q k N and the pull 4 n q k. Local.
 [[nodiscard]] Flops count_flops(const LayerWork& work);
 
 /// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,
 /// M, U and the original values in single precision; its share of two k x k matrices; a k x k factor (`is_on_one_rank`:
-/// the root's); three n x k matrices in double that every rank holds. Local.
+/// the root's); three n x k matrices in double that every rank holds. In the implicit form, beside the samples: the
+/// original weights in double, its share of four n x k matrices, an n x n matrix and three bases q x k. Local.
 [[nodiscard]] double count_bytes(const LayerWork& work, std::int64_t ranks);
 
 } // namespace slr
