@@ -11,6 +11,7 @@ namespace slr {
 namespace {
 
 constexpr int dead_input_exponent = -500;
+constexpr std::int64_t panel_values = std::int64_t(1) << 22; // of the weights, copied at a time
 
 void require_finite(const LayerProblem& problem, const std::vector<float>& values, const char* what) {
   for (const float value : values)
@@ -74,18 +75,26 @@ void forward(std::int64_t rows, std::int64_t cols, const double* weights, const 
     for (std::int64_t i = 0; i < rows; ++i) z[s * rows + i] += bias[static_cast<std::size_t>(i)];
 }
 
-std::vector<float> linear_values(const LayerProblem& problem, const InputScale& scale, std::vector<double> weights,
-                                 const std::vector<double>& bias) {
-  round_weights(scale, problem.rows, weights);
-  std::vector<float> values;
-  values.reserve(static_cast<std::size_t>(problem.rows * problem.fit.count));
+std::vector<float> linear_values(const LayerProblem& problem, const InputScale& scale,
+                                 const std::vector<double>& weights, const std::vector<double>& bias) {
+  const std::int64_t n = problem.rows, k = problem.cols;
+  std::vector<float> values(static_cast<std::size_t>(n * problem.fit.count));
   std::vector<double> z;
-  for_each_piece(problem.fit.x, problem.cols, problem.fit.count,
-                 [&](std::int64_t, std::int64_t count, const double* x) {
-                   z.resize(static_cast<std::size_t>(problem.rows * count));
-                   forward(problem.rows, problem.cols, weights.data(), bias, x, count, z.data());
-                   values.insert(values.end(), z.begin(), z.end());
-                 });
+  // In panels of rows: a second n x k matrix would be the largest thing in memory.
+  const auto height = std::max<std::int64_t>(1, panel_values / std::max<std::int64_t>(1, k));
+  for (std::int64_t top = 0; top < n; top += height) {
+    const auto rows = std::min(height, n - top);
+    std::vector<double> panel(static_cast<std::size_t>(rows * k));
+    for (std::int64_t j = 0; j < k; ++j) std::copy_n(weights.begin() + j * n + top, rows, panel.begin() + j * rows);
+    round_weights(scale, rows, panel);
+    const std::vector<double> its_bias(bias.begin() + top, bias.begin() + top + rows);
+    for_each_piece(problem.fit.x, k, problem.fit.count, [&](std::int64_t first, std::int64_t count, const double* x) {
+      z.resize(static_cast<std::size_t>(rows * count));
+      forward(rows, k, panel.data(), its_bias, x, count, z.data());
+      for (std::int64_t c = 0; c < count; ++c)
+        std::copy_n(z.begin() + c * rows, rows, values.begin() + (first + c) * n + top);
+    });
+  }
   return values;
 }
 

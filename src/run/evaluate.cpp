@@ -12,7 +12,7 @@
 namespace slr::run {
 namespace {
 
-constexpr std::int64_t images_at_once = 8 * images_per_block;
+constexpr std::int64_t most_images_at_once = 8 * images_per_block;
 
 /// Counts over images; a difference of two hits is -1, 0 or 1, so sums and sums of squares are integers.
 struct Counts {
@@ -54,6 +54,7 @@ Accuracy evaluate(const Communicator& comm, const Network& candidate, const Netw
     infer::Executor executor(candidate.model);
     std::optional<infer::Executor> reference_executor;
     if (reference) reference_executor.emplace(reference->model);
+    const auto images_at_once = batch_images(candidate, most_images_at_once);
     for (std::int64_t done = 0; done < share.count; done += images_at_once) {
       const auto count = std::min(images_at_once, share.count - done);
       const auto batch = feed.read(share.first + done, count);

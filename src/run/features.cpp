@@ -11,7 +11,7 @@
 namespace slr::run {
 namespace {
 
-constexpr std::int64_t images_at_once = 4 * images_per_block;
+constexpr std::int64_t most_images_at_once = 4 * images_per_block;
 
 std::vector<std::int64_t> numbers_from(std::int64_t first, std::int64_t count) {
   std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
@@ -144,6 +144,7 @@ void capture_features(const Communicator& comm, const Network& network, const st
     wanted.erase(network.input);
     const std::vector<std::string> fetches(wanted.begin(), wanted.end());
     infer::Executor executor(network.model);
+    const auto images_at_once = batch_images(network, most_images_at_once);
     for (std::int64_t done = 0; done < share.count; done += images_at_once) {
       const auto count = std::min(images_at_once, share.count - done);
       auto batch = feed.read(share.first + done, count);
@@ -165,6 +166,7 @@ void capture_features(const Communicator& comm, const Network& network, const st
 }
 
 Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) : share_(share) {
+  const auto images_at_once = batch_images(network, most_images_at_once);
   for (std::int64_t done = 0; done < share.count; done += images_at_once) {
     const auto count = std::min(images_at_once, share.count - done);
     batches_.push_back({{network.input, feed.read(share.first + done, count).input}});

@@ -3,6 +3,7 @@
 #include "slr/base/file.hpp"
 #include "slr/base/hash.hpp"
 #include "slr/base/text.hpp"
+#include "slr/graph/count.hpp"
 #include "slr/graph/groups.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
@@ -93,6 +94,19 @@ std::vector<std::string> dense_reasons(const Network& network, const Configurati
     check_fixed(config, *here, fixed, reasons[static_cast<std::size_t>(here - network.layers.begin())]);
   }
   return reasons;
+}
+
+std::int64_t batch_images(const Network& network, std::int64_t most) {
+  constexpr std::int64_t largest_bytes = std::int64_t(512) << 20;
+  std::int64_t bytes = 0;
+  for (const auto& [value, dims] : graph::infer_shapes(network.model)) {
+    std::int64_t elements = 1;
+    for (const auto extent : dims) elements *= std::max<std::int64_t>(1, extent);
+    if (!network.model.initializers.contains(value)) bytes += elements * static_cast<std::int64_t>(sizeof(float));
+  }
+  auto images = most;
+  while (images > 1 && images * bytes > largest_bytes) images /= 2;
+  return images;
 }
 
 Share share_of_rank(const Communicator& comm, std::int64_t items) {

@@ -75,6 +75,16 @@ TEST(Network, RefusesStructuresThatALayerCannotHave) {
   EXPECT_THAT(message("lst: {rank: 1}"), HasSubstr("did you mean 'last'?"));
 }
 
+TEST(Network, BatchesAreBoundedByMemory) {
+  auto n = network();
+  EXPECT_EQ(batch_images(n, 64), 64);
+  // 1000 x 1000 pixels: the values x, first, second, depthwise of 4 channels, grouped of 6, last of 3 take 100 MB.
+  n.model.inputs.front().dims = {-1, 4, 1000, 1000};
+  EXPECT_EQ(batch_images(n, 64), 4);
+  n.model.inputs.front().dims = {-1, 4, 4000, 4000};
+  EXPECT_EQ(batch_images(n, 64), 1);
+}
+
 TEST(Network, CountsWhatGoesWithALayer) {
   const auto n = network();
   EXPECT_EQ(dense_parameters(n, n.layers[0]), 16); // the bias stays with the other reader

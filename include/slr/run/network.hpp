@@ -45,6 +45,10 @@ inline constexpr std::int64_t images_per_block = 16;
 /// Local. The shares of all ranks follow each other and cover all items.
 [[nodiscard]] Share share_of_rank(const Communicator& comm, std::int64_t items);
 
+/// How many images go through the network at once: the largest power of two up to `most` for which all values that the
+/// network computes take at most 512 MB. The same on every rank, and a divisor of a block or whole blocks. Local.
+[[nodiscard]] std::int64_t batch_images(const Network& network, std::int64_t most);
+
 /// Images of the configuration as inputs of the network.
 class ImageFeed {
 public:
