@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <dlfcn.h>
+#include <malloc.h>
 #include <mpi.h>
 #include <sched.h>
 
@@ -39,6 +40,11 @@ MpiSession::MpiSession(int& argc, char**& argv) {
   int provided = 0;
   if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
     throw Error(ExitCode::usage, "MPI could not be initialised");
+  // Open MPI may have told malloc to keep all memory that is ever freed, for networks that register pages: the sum of
+  // all large arrays of a job instead of what it needs at a time. Large ones go back to the system.
+  ::mallopt(M_MMAP_MAX, 65536);
+  ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 256 << 20);
 }
 
 MpiSession::~MpiSession() {
