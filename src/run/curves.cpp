@@ -24,8 +24,9 @@ constexpr double samples_per_column = 4; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
 constexpr std::int64_t groups_between_rows = 3; // interpolated
 constexpr std::int64_t probe_images =
-    2560; // the first ones, of which a tenth is for selection, are enough for a mean KL
-constexpr double smallest_kl = 1e-12;
+    2560;                                // the first ones, of which a tenth is for selection, are enough for a mean KL
+constexpr double dear_probe_macs = 2e11; ///< a probe that takes more is done once per row, not twice
+constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
 
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
 /// columns.
@@ -60,6 +61,13 @@ std::int64_t thinning_of(const graph::Layer& layer, const store::FeatureSet& fea
          samples / static_cast<double>(2 * thinning) >= samples_per_column * static_cast<double>(layer.cols))
     thinning *= 2;
   return thinning;
+}
+
+/// Whether the network is measured with this point of a row: at a quarter and at three quarters of it, where budgets
+/// usually fall, or in the middle only.
+bool is_probed(std::size_t point, std::size_t points, bool is_once) {
+  const auto quarter = points / 4;
+  return is_once ? point == points / 2 : point == quarter || point == points - 1 - quarter;
 }
 
 /// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
@@ -172,6 +180,9 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   Curves result;
   auto& curves = result.layers;
   curves.resize(network.layers.size());
+  const bool is_dear = static_cast<double>(graph::count(network.model).macs) *
+                           static_cast<double>(std::min(config.calibration.images, probe_images) / 10) >
+                       dear_probe_macs;
   Stopwatch stopwatch(comm, network, needs_latency(config));
   result.network_latency = stopwatch.network();
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
@@ -195,12 +206,12 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
         const auto& point = path.points[at];
         points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
-        // Measured at a quarter and at three quarters of the row, where budgets usually fall.
-        const auto quarter = row.ranks.size() / 4;
-        if (r != quarter && r != row.ranks.size() - 1 - quarter) continue;
+        const bool is_judged = is_probed(r, row.ranks.size(), is_dear && row.groups > 0);
+        const bool is_timed = needs_latency(config) && is_probed(r, row.ranks.size(), false);
+        if (!is_judged && !is_timed) continue;
         const auto compressed = compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area());
-        points.back().kl = probe.kl_with(layer, compressed);
-        if (needs_latency(config)) points.back().latency = stopwatch.layer(layer, &compressed);
+        if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
+        if (is_timed) points.back().latency = stopwatch.layer(layer, &compressed);
       }
       curves[i].rows.push_back(std::move(points));
     }
@@ -210,21 +221,29 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
 
 namespace {
 
-/// A row at every rank, descending.
-std::vector<PredictedPoint> predict_row(const CurveRow& row) {
-  // log KL = log a + b log error
+/// log KL = a + b log error
+struct HarmLaw {
+  double a = 0, b = 1;
+};
+
+/// Through a row's measured points; with the other slope where a single point, or two close ones, tell none.
+HarmLaw harm_law(const CurveRow& row, double other_slope) {
   std::vector<std::pair<double, double>> measured;
   for (const auto& point : row)
     if (point.kl)
-      measured.emplace_back(std::log(std::max(point.error_selection, smallest_kl)),
+      measured.emplace_back(std::log(std::max(point.error_selection, smallest_error)),
                             std::log(std::max(*point.kl, smallest_kl)));
-  double a = 0, b = 1;
-  if (!measured.empty()) {
-    const auto [x0, y0] = measured.front();
-    const auto [x1, y1] = measured.back();
-    if (std::abs(x1 - x0) > 0.1) b = std::clamp((y1 - y0) / (x1 - x0), 0.5, 2.0);
-    a = (y0 + y1) / 2 - b * (x0 + x1) / 2;
-  }
+  HarmLaw law{0, other_slope};
+  if (measured.empty()) return law;
+  const auto [x0, y0] = measured.front();
+  const auto [x1, y1] = measured.back();
+  if (std::abs(x1 - x0) > 0.1) law.b = std::clamp((y1 - y0) / (x1 - x0), 0.5, 2.0);
+  law.a = (y0 + y1) / 2 - law.b * (x0 + x1) / 2;
+  return law;
+}
+
+/// A row at every rank, descending.
+std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law) {
   // A row's latency is a line in the rank through its measured points.
   std::vector<std::pair<double, double>> timed;
   for (const auto& point : row)
@@ -237,14 +256,14 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row) {
     return std::max(t1 + slope * (static_cast<double>(rank) - r1), 0.5 * t1);
   };
   const auto at = [&](Split split, double log_error) {
-    return PredictedPoint{split, std::exp(log_error), std::exp(a + b * log_error), latency_at(split.rank)};
+    return PredictedPoint{split, std::exp(log_error), std::exp(law.a + law.b * log_error), latency_at(split.rank)};
   };
   std::vector<PredictedPoint> result;
   for (std::size_t i = 0; i < row.size(); ++i) {
-    const double here = std::log(std::max(row[i].error_selection, smallest_kl));
+    const double here = std::log(std::max(row[i].error_selection, smallest_error));
     result.push_back(at(row[i].split, here));
     if (i + 1 == row.size()) break;
-    const double next = std::log(std::max(row[i + 1].error_selection, smallest_kl));
+    const double next = std::log(std::max(row[i + 1].error_selection, smallest_error));
     const auto high = row[i].split.rank, low = row[i + 1].split.rank;
     for (auto rank = high - 1; rank > low; --rank)
       result.push_back(at({row[i].split.groups, rank},
@@ -257,8 +276,11 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row) {
 
 std::vector<PredictedPoint> predict(const LayerCurve& curve) {
   std::vector<PredictedPoint> result, before;
+  double slope = 1; // of the last row that shows one
   for (const auto& row : curve.rows) {
-    const auto now = predict_row(row);
+    const auto law = harm_law(row, slope);
+    slope = law.b;
+    const auto now = predict_row(row, law);
     // Ranks that both rows have: both lists are consecutive and descending.
     for (const auto& a : before) {
       const auto offset = now.empty() ? -1 : now.front().split.rank - a.split.rank;
