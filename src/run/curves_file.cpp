@@ -1,6 +1,7 @@
 #include "slr/run/curves.hpp"
 
 #include "slr/base/hash.hpp"
+#include "slr/run/json_text.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -56,7 +57,7 @@ std::string curves_text(const Curves& curves) {
 
 Curves curves_from_text(const std::string& text) {
   try {
-    auto json = Json::parse(text);
+    auto json = parse_json(text, "curves.json");
     const auto sum = json.at("sha256").get<std::string>();
     json.erase("sha256");
     if (json.at("schema") != current_schema || sha256(json.dump()) != sum) throw damaged();

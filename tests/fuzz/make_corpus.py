@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Writes the inputs that the fuzzers start from: small valid files of every kind.
 
     make_corpus.py FOLDER          writes FOLDER/onnx, FOLDER/configuration, FOLDER/hdf5, FOLDER/images
