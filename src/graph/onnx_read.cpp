@@ -1,3 +1,4 @@
+#include "onnx_parts.hpp"
 #include "onnx_tensor.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "topology.hpp"
@@ -18,6 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::int64_t oldest_opset = 7, newest_opset = 21;
+/// More nodes, attributes, names and so on than any network has, and less than 1 GB of memory in all.
+constexpr std::int64_t most_parts = 1'000'000;
 /// Since this version initializers need not be repeated among the inputs.
 constexpr std::int64_t first_ir_version_with_plain_initializers = 4;
 
@@ -183,14 +186,27 @@ private:
   Model model_;
 };
 
+/// A coded stream bounded as a model is.
+void bound(google::protobuf::io::CodedInputStream& coded) {
+  coded.SetTotalBytesLimit(std::numeric_limits<int>::max());
+  coded.SetRecursionLimit(64);
+}
+
+void check_parts(google::protobuf::io::ZeroCopyInputStream& stream, const std::string& what) {
+  google::protobuf::io::CodedInputStream coded(&stream);
+  bound(coded);
+  if (count_parts(coded, most_parts) > most_parts)
+    throw bad_data(what + ": it consists of more than " + std::to_string(most_parts) +
+                   " nodes, attributes, names and other parts, which no network that this program reads has");
+}
+
 Model parse_stream(google::protobuf::io::ZeroCopyInputStream& stream, const fs::path& folder, const std::string& what) {
   // protobuf writes to stderr by itself; what it would say, the exceptions here say in a sentence.
   static std::once_flag silenced;
   std::call_once(silenced, [] { google::protobuf::SetLogHandler(nullptr); });
   onnx::ModelProto proto;
   google::protobuf::io::CodedInputStream coded(&stream);
-  coded.SetTotalBytesLimit(std::numeric_limits<int>::max());
-  coded.SetRecursionLimit(64);
+  bound(coded);
   if (!proto.ParseFromCodedStream(&coded) || !coded.ConsumedEntireMessage())
     throw bad_data(what + ": this is not an ONNX model, or it is truncated or damaged");
   return Reader(folder, what).read(proto);
@@ -206,6 +222,8 @@ void check_size(std::uintmax_t bytes, const std::string& what) {
 
 Model parse_model(std::string_view bytes, const fs::path& folder, const std::string& what) {
   check_size(bytes.size(), what);
+  google::protobuf::io::ArrayInputStream counted(bytes.data(), static_cast<int>(bytes.size()));
+  check_parts(counted, what);
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   return parse_stream(stream, folder, what);
 }
@@ -219,8 +237,14 @@ Model read_model(const fs::path& file) {
                                   (error ? error.message() : std::string("it is not a readable file")));
   check_size(bytes, file.string());
   // Streamed: the file's bytes and the message made of them are never in memory together.
-  google::protobuf::io::IstreamInputStream stream(&input, 1 << 20);
   try {
+    {
+      google::protobuf::io::IstreamInputStream counted(&input, 1 << 20);
+      check_parts(counted, file.string());
+    }
+    input.clear();
+    input.seekg(0);
+    google::protobuf::io::IstreamInputStream stream(&input, 1 << 20);
     return parse_stream(stream, file.parent_path(), file.string());
   } catch (const Error&) {
     if (input.bad()) throw Error(ExitCode::io, "reading the model " + file.string() + " failed");

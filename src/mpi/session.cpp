@@ -1,10 +1,10 @@
 #include "slr/mpi/session.hpp"
 
+#include "optional_function.hpp"
 #include "slr/base/error.hpp"
 
 #include <array>
 #include <cstdlib>
-#include <dlfcn.h>
 #include <malloc.h>
 #include <mpi.h>
 #include <sched.h>
@@ -22,12 +22,6 @@ int cores_of_this_process() {
   return ::sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/// A function of a library that is linked in some installations and not in others.
-template <class Function>
-Function optional_function(const char* name) {
-  return reinterpret_cast<Function>(::dlsym(RTLD_DEFAULT, name)); // POSIX promises this conversion
-}
-
 } // namespace
 
 MpiSession::MpiSession(int& argc, char**& argv) {
@@ -35,8 +29,9 @@ MpiSession::MpiSession(int& argc, char**& argv) {
   const char* local = std::getenv("OMPI_COMM_WORLD_LOCAL_SIZE");
   if (local && std::atoi(local) > cores_of_this_process()) set_default("OMPI_MCA_mpi_yield_when_idle", "1");
   set_default("OMPI_MCA_fcoll", "^vulcan");
-  set_default("OMP_NUM_THREADS", "1");
   limit_blas_threads();
+  if (!std::getenv("OMP_NUM_THREADS")) // OpenMP has read it, too
+    if (auto* set = optional_function<void (*)(int)>("omp_set_num_threads")) set(1);
   int provided = 0;
   if (MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS)
     throw Error(ExitCode::usage, "MPI could not be initialised");

@@ -1,17 +1,46 @@
 #include "slr/run/curves.hpp"
 
+#include "slr/base/hash.hpp"
+#include "slr/run/json_text.hpp"
+
 #include <nlohmann/json.hpp>
 
+#include <cmath>
+
 namespace slr::run {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int current_schema = 2;
+
+Error damaged() {
+  return {ExitCode::bad_data, "curves.json is damaged or of another version; use --fresh to start anew"};
+}
+
+/// A number that an error, a divergence or a time can be.
+double measured(const Json& value) {
+  const auto number = value.get<double>();
+  if (!std::isfinite(number)) throw damaged();
+  return number;
+}
+
+std::int64_t counted(const Json& value) {
+  const auto number = value.get<std::int64_t>();
+  if (number < 0) throw damaged();
+  return number;
+}
+
+} // namespace
 
 std::string curves_text(const Curves& curves) {
-  auto json = nlohmann::ordered_json::array();
+  auto json = Json::array();
   for (const auto& curve : curves.layers) {
-    auto rows = nlohmann::ordered_json::array();
+    auto rows = Json::array();
     for (const auto& row : curve.rows) {
-      auto points = nlohmann::ordered_json::array();
+      auto points = Json::array();
       for (const auto& point : row) {
-        nlohmann::ordered_json one{
+        Json one{
             {"groups", point.split.groups}, {"rank", point.split.rank}, {"error_selection", point.error_selection}};
         if (point.kl) one["kl"] = *point.kl;
         if (point.latency) one["latency"] = *point.latency;
@@ -21,35 +50,37 @@ std::string curves_text(const Curves& curves) {
     }
     json.push_back({{"pull", curve.pull}, {"dense_latency", curve.dense_latency}, {"rows", std::move(rows)}});
   }
-  return nlohmann::ordered_json{{"schema", 1}, {"network_latency", curves.network_latency}, {"layers", std::move(json)}}
-             .dump(1) +
-         "\n";
+  Json whole{{"schema", current_schema}, {"network_latency", curves.network_latency}, {"layers", std::move(json)}};
+  whole["sha256"] = sha256(whole.dump()); // of everything before it
+  return whole.dump(1) + "\n";
 }
 
 Curves curves_from_text(const std::string& text) {
   try {
-    const auto json = nlohmann::json::parse(text);
-    require(json.at("schema") == 1, "curves of another version");
+    auto json = parse_json(text, "curves.json");
+    const auto sum = json.at("sha256").get<std::string>();
+    json.erase("sha256");
+    if (json.at("schema") != current_schema || sha256(json.dump()) != sum) throw damaged();
     Curves curves;
-    curves.network_latency = json.at("network_latency").get<double>();
+    curves.network_latency = measured(json.at("network_latency"));
     for (const auto& layer : json.at("layers")) {
       auto& curve = curves.layers.emplace_back();
-      curve.pull = layer.at("pull").get<double>();
-      curve.dense_latency = layer.at("dense_latency").get<double>();
+      curve.pull = measured(layer.at("pull"));
+      curve.dense_latency = measured(layer.at("dense_latency"));
       for (const auto& row : layer.at("rows")) {
         auto& points = curve.rows.emplace_back();
         for (const auto& point : row) {
           auto& to = points.emplace_back();
-          to.split = {point.at("groups").get<std::int64_t>(), point.at("rank").get<std::int64_t>()};
-          to.error_selection = point.at("error_selection").get<double>();
-          if (point.contains("kl")) to.kl = point.at("kl").get<double>();
-          if (point.contains("latency")) to.latency = point.at("latency").get<double>();
+          to.split = {counted(point.at("groups")), counted(point.at("rank"))};
+          to.error_selection = measured(point.at("error_selection"));
+          if (point.contains("kl")) to.kl = measured(point.at("kl"));
+          if (point.contains("latency")) to.latency = measured(point.at("latency"));
         }
       }
     }
     return curves;
   } catch (const nlohmann::json::exception&) {
-    throw Error(ExitCode::bad_data, "curves.json is damaged; use --fresh to start anew");
+    throw damaged();
   }
 }
 

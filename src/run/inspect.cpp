@@ -46,7 +46,7 @@ Content content_of_hdf5(const fs::path& path) {
 }
 
 Content content_of_json(const fs::path& path) {
-  const auto value = read_shallow_json(path);
+  const auto value = read_json(path);
   if (is_manifest(value)) return Content::manifest;
   if (is_report(value)) return Content::report;
   if (value.is_object() && value.contains("configuration") && value.contains("model_sha256")) return Content::job;
@@ -89,11 +89,11 @@ void inspect(const Communicator& alone, const fs::path& path, bool verify, const
     if (verify) verify_run_of(alone, folder, path.string(), print);
     return;
   case Content::manifest:
-    inspect_manifest(path, read_shallow_json(path), print);
+    inspect_manifest(path, read_json(path), print);
     if (verify) verify_run(alone, path, print);
     return;
   case Content::report:
-    inspect_report(path, read_shallow_json(path), print);
+    inspect_report(path, read_json(path), print);
     if (verify) verify_run_of(alone, folder, path.string(), print);
     return;
   case Content::factors:

@@ -63,21 +63,7 @@ std::int64_t bytes_of(const fs::path& path, std::int64_t& files) {
   return bytes;
 }
 
-bool is_deeper(const json& value, int levels) {
-  if (!value.is_structured()) return false;
-  return levels == 0 ||
-         std::any_of(value.begin(), value.end(), [&](const json& v) { return is_deeper(v, levels - 1); });
-}
-
 } // namespace
-
-json read_shallow_json(const fs::path& file) {
-  constexpr int deepest = 64;
-  auto value = read_json(file);
-  if (is_deeper(value, deepest))
-    throw Error(ExitCode::bad_data, file.string() + " nests its values too deeply to be a file of slr_compress");
-  return value;
-}
 
 bool is_manifest(const json& value) {
   return value.is_object() && value.contains("configuration") && value.contains("inputs") &&
@@ -125,8 +111,8 @@ void inspect_run(const fs::path& folder, const Print& print) {
     text += fact(path.filename().string(), fs::is_directory(path) ? bytes + " in " + counted(members, "file") : bytes);
   }
   print(text);
-  if (fs::exists(files.job())) print(configuration_lines(read_shallow_json(files.job())));
-  if (fs::exists(files.report())) print("\n" + report_table(read_shallow_json(files.report())));
+  if (fs::exists(files.job())) print(configuration_lines(read_json(files.job())));
+  if (fs::exists(files.report())) print("\n" + report_table(read_json(files.report())));
 }
 
 } // namespace slr::run

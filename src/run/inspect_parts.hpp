@@ -42,8 +42,6 @@ void inspect_manifest(const std::filesystem::path& file, const nlohmann::ordered
 void inspect_report(const std::filesystem::path& file, const nlohmann::ordered_json& report, const Print& print);
 void inspect_run(const std::filesystem::path& folder, const Print& print);
 
-/// The file as JSON of a depth that recursive functions (copies, texts) can take. \throws as read_json
-[[nodiscard]] nlohmann::ordered_json read_shallow_json(const std::filesystem::path& file);
 [[nodiscard]] bool is_manifest(const nlohmann::ordered_json& value);
 [[nodiscard]] bool is_report(const nlohmann::ordered_json& value);
 /// A run's folder: it has its mark, its manifest or its report.

@@ -294,10 +294,7 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   nlohmann::json manifest;
   std::string text;
   on_root(comm, [&] {
-    manifest = read_json(options.reproduce);
-    if (!manifest.is_object() || !manifest.contains("configuration") || !manifest.contains("outputs") ||
-        !manifest.contains("inputs"))
-      throw Error(ExitCode::bad_data, options.reproduce + " is not a manifest of slr_compress");
+    manifest = read_manifest(options.reproduce);
     text = manifest["configuration"].dump();
   });
   text = comm.broadcast_text(text);

@@ -33,6 +33,7 @@ bool is_control(std::string_view character) {
 }
 
 constexpr std::size_t json_bytes_limit = 64'000'000;
+constexpr int json_depth_limit = 64; // copies and texts are made by functions that call themselves
 
 } // namespace
 
@@ -60,13 +61,21 @@ std::string json_text(const nlohmann::ordered_json& value) {
   return value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
-nlohmann::ordered_json read_json(const std::filesystem::path& file) {
-  const auto text = read_file(file, json_bytes_limit);
+nlohmann::ordered_json parse_json(const std::string& text, const std::string& what) {
+  const auto bound = [&](int depth, nlohmann::ordered_json::parse_event_t, nlohmann::ordered_json&) {
+    if (depth > json_depth_limit)
+      throw Error(ExitCode::bad_data, what + " nests its values too deeply to be a file of slr_compress");
+    return true;
+  };
   try {
-    return nlohmann::ordered_json::parse(text);
+    return nlohmann::ordered_json::parse(text, bound);
   } catch (const nlohmann::json::exception& exception) {
-    throw Error(ExitCode::bad_data, file.string() + " is not valid JSON: " + printable(exception.what(), 300));
+    throw Error(ExitCode::bad_data, what + " is not valid JSON: " + printable(exception.what(), 300));
   }
+}
+
+nlohmann::ordered_json read_json(const std::filesystem::path& file) {
+  return parse_json(read_file(file, json_bytes_limit), file.string());
 }
 
 } // namespace slr::run

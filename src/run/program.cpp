@@ -2,6 +2,7 @@
 
 #include "slr/mpi/agree.hpp"
 #include "slr/mpi/last_meeting.hpp"
+#include "slr/mpi/launch.hpp"
 #include "slr/mpi/session.hpp"
 #include "slr/run/json_text.hpp"
 
@@ -16,10 +17,13 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// One write, so that lines of several processes do not mix.
-void print_error(const std::string& name, const Error& error) {
-  const auto line = name + ": " + printable(error.what()) + "\n";
+void print_line(const std::string& text) {
+  const auto line = printable(text) + "\n";
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
+}
+void print_error(const std::string& name, const Error& error) {
+  print_line(name + ": " + error.what());
 }
 
 ExitCode print_text(const std::string& text) {
@@ -33,6 +37,11 @@ bool has_launcher() {
   for (const auto* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"})
     if (std::getenv(name)) return true;
   return false;
+}
+
+/// False for all but one of several processes that were started together and are jobs of their own: a launch error.
+bool speaks(const Communicator& world) {
+  return world.size() > 1 || launched_rank() == 0;
 }
 
 /// Brings all ranks together or ends the job; see run_program.
@@ -71,6 +80,9 @@ int run_under_mpi(const ProgramSettings& settings, const Prelude& prelude, const
   const Communicator last(settings.world);
   auto code = ExitCode::done;
   const auto mine = error_of([&] {
+    check_launch(comm.size());
+    if (const auto words = words_on_threads(survey_places(comm)); !words.empty())
+      print_line(settings.name + ": warning: " + words);
     // Ranks may have been started with different arguments: either all have work to do, or the root prints.
     const auto text = collectively(comm, prelude);
     if (comm.broadcast_text(text).empty())
@@ -80,7 +92,7 @@ int run_under_mpi(const ProgramSettings& settings, const Prelude& prelude, const
   });
   meet(last, settings, mine);
   const auto agreed = error_of([&] { agree(last, mine); });
-  if (agreed && last.is_root()) print_error(settings.name, *agreed);
+  if (agreed && last.is_root() && speaks(last)) print_error(settings.name, *agreed);
   return agreed ? static_cast<int>(agreed->code()) : last.allreduce_value(static_cast<int>(code), Reduction::max);
 }
 
@@ -91,12 +103,13 @@ int run_program(int argc, char** argv, const ProgramSettings& settings, const Pr
   try {
     if (!has_launcher())
       if (const auto text = prelude(); !text.empty()) return static_cast<int>(print_text(text));
+    check_launcher();
     session.emplace(argc, argv);
     return run_under_mpi(settings, prelude, body);
   } catch (...) {
     // Before MPI this is an error of a process on its own; after it, MPI itself has failed on this rank.
     const auto error = current_error();
-    print_error(settings.name, error);
+    if (session || launched_rank() == 0) print_error(settings.name, error);
     if (session) abort_job(static_cast<int>(error.code()));
     return static_cast<int>(error.code());
   }

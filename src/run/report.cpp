@@ -3,6 +3,7 @@
 #include "slr/base/hash.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/groups.hpp"
+#include "slr/run/json_text.hpp"
 #include "slr/run/versions.hpp"
 #include "slr/store/factors.hpp"
 
@@ -252,6 +253,7 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
   manifest["mpi_ranks"] = comm.size();
   manifest["seed"] = config.calibration.seed;
   manifest["versions"] = library_versions();
+  manifest["environment"] = launch_json();
   manifest["inputs"] = input_hashes(config, hashes);
   nlohmann::ordered_json shards = nlohmann::ordered_json::object();
   std::vector<std::filesystem::path> members;
@@ -265,6 +267,20 @@ nlohmann::ordered_json make_manifest(const Communicator& comm, const Configurati
   std::vector<std::string> names;
   for (const auto& point : points) names.push_back(point.name);
   manifest["outputs"] = output_hashes(files, names, hashes);
+  return manifest;
+}
+
+nlohmann::ordered_json read_manifest(const std::filesystem::path& file) {
+  auto manifest = read_json(file);
+  const auto has_texts = [&](const char* key) {
+    const auto found = manifest.find(key);
+    return found != manifest.end() && found->is_object() &&
+           std::all_of(found->begin(), found->end(), [](const auto& hash) { return hash.is_string(); });
+  };
+  const bool is_whole = manifest.is_object() && manifest.contains("configuration") &&
+                        manifest["configuration"].is_object() && has_texts("inputs") && has_texts("outputs") &&
+                        manifest.contains("mpi_ranks") && manifest["mpi_ranks"].is_number_integer();
+  if (!is_whole) throw Error(ExitCode::bad_data, file.string() + " is not a manifest of slr_compress, or is damaged");
   return manifest;
 }
 

@@ -37,10 +37,10 @@ class RunVerification {
 public:
   RunVerification(const Communicator& alone, const fs::path& manifest, const Print& print)
       : alone_(alone), manifest_file_(manifest), files_{fs::absolute(manifest).parent_path()}, print_(print),
-        manifest_(read_shallow_json(manifest)) {
+        manifest_(read_json(manifest)) {
     if (!is_manifest(manifest_))
       throw Error(ExitCode::bad_data, manifest.string() + " is not a manifest of slr_compress");
-    if (fs::is_regular_file(files_.report())) report_ = read_shallow_json(files_.report());
+    if (fs::is_regular_file(files_.report())) report_ = read_json(files_.report());
   }
 
   void run() {

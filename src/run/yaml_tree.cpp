@@ -32,6 +32,9 @@ public:
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t, const std::string& value) override {
     refuse_tag(mark, tag);
     if (expects_key()) {
+      if (value.size() > yaml_key_limit || printable(value, yaml_key_limit) != value)
+        refuse(place_of(mark), "the key \"" + printable(value, 60) + "\" is longer than " +
+                                   std::to_string(yaml_key_limit) + " bytes or has control characters");
       open_.back().key = value;
       open_.back().key_place = place_of(mark);
       if (const auto* first = open_.back().tree->find(value))

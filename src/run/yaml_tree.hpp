@@ -51,6 +51,8 @@ struct Tree::Entry {
 inline constexpr std::size_t yaml_bytes_limit = 1'000'000;
 inline constexpr std::size_t yaml_depth_limit = 32;
 inline constexpr std::size_t yaml_values_limit = 10'000;
+/// YAML takes no longer ones back that were written with escapes: 1,024 bytes.
+inline constexpr std::size_t yaml_key_limit = 500;
 
 /// The only document of the text (null if it is empty). Local.
 /// \throws Error{configuration} naming the line: no YAML, a key twice, an anchor or alias, a tag, more than one

@@ -5,6 +5,7 @@
 #include "slr/base/trace.hpp"
 
 #include <algorithm>
+#include <set>
 
 namespace slr::store {
 namespace {
@@ -13,6 +14,8 @@ namespace fs = std::filesystem;
 
 // Deflate cannot shrink more than this; what claims to be larger than its stored bytes could expand to is a lie.
 constexpr std::int64_t largest_compression = 1100;
+// HDF5 takes a whole chunk into memory to read any part of it; other programs choose about 1 MB.
+constexpr std::int64_t largest_chunk_bytes = std::int64_t(1) << 29;
 
 Error not_plausible(const std::string& name, const fs::path& file, const std::string& why) {
   return Error(ExitCode::bad_data, "dataset " + name + " of " + file.string() + " " + why + ": write the file again");
@@ -53,6 +56,41 @@ bool can_shrink(hid_t properties) {
   return false;
 }
 
+/// The name of one of the files behind a virtual dataset.
+std::string source_name(hid_t properties, std::size_t number, const Doing& doing, const fs::path& file) {
+  const auto length = H5Pget_virtual_filename(properties, number, nullptr, 0);
+  if (length < 0 || length > 1 << 16) throw_hdf5(doing, file);
+  std::string name(static_cast<std::size_t>(length) + 1, '\0');
+  if (H5Pget_virtual_filename(properties, number, name.data(), name.size()) < 0) throw_hdf5(doing, file);
+  name.pop_back();
+  std::string unescaped; // "%%" is a '%'
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    unescaped += name[i];
+    if (name.compare(i, 2, "%%") == 0) ++i;
+  }
+  return unescaped;
+}
+
+/// The bytes of the files behind a virtual dataset, each once. They must lie in the file's folder.
+std::int64_t source_bytes(hid_t properties, const std::string& name, const fs::path& file) {
+  const Doing doing{false, "reading dataset " + name};
+  std::size_t count = 0;
+  check_hdf5(H5Pget_virtual_count(properties, &count), doing, file);
+  std::set<std::string> seen;
+  std::int64_t bytes = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto source = source_name(properties, i, doing, file);
+    if (!seen.insert(source).second) continue;
+    const fs::path relative(source);
+    if (relative.is_absolute() || std::find(relative.begin(), relative.end(), "..") != relative.end())
+      throw not_plausible(name, file, "takes values from a file outside of its folder");
+    std::error_code error;
+    const auto size = fs::file_size(source == "." ? file : file.parent_path() / relative, error);
+    if (!error) bytes += static_cast<std::int64_t>(std::min<std::uintmax_t>(size, std::uintmax_t(1) << 50));
+  }
+  return bytes;
+}
+
 /// Holds the claimed extent against the bytes that are really stored, and notes the chunking.
 void check_stored_bytes(hid_t dataset, DatasetInfo& info, const std::string& name, const fs::path& file,
                         std::int64_t file_bytes) {
@@ -61,7 +99,12 @@ void check_stored_bytes(hid_t dataset, DatasetInfo& info, const std::string& nam
   const auto layout = H5Pget_layout(properties.get());
   std::int64_t claimed = info.element_bytes;
   for (const auto extent : info.dims) claimed = checked_product(claimed, extent, "dataset " + name);
-  if (layout == H5D_VIRTUAL) return; // its bytes are elsewhere; rows are read as they are asked for
+  if (H5Pget_external_count(properties.get()) != 0) throw not_plausible(name, file, "keeps its values in another file");
+  if (layout == H5D_VIRTUAL) {
+    if (claimed / largest_compression > source_bytes(properties.get(), name, file))
+      throw not_plausible(name, file, "claims more values than its source files can hold");
+    return;
+  }
   std::int64_t expansion = 1;
   if (layout == H5D_CHUNKED) {
     std::vector<hsize_t> chunk(info.dims.size());
@@ -72,9 +115,8 @@ void check_stored_bytes(hid_t dataset, DatasetInfo& info, const std::string& nam
     for (const auto extent : chunk)
       chunk_bytes = checked_product(chunk_bytes, narrow<std::int64_t>(extent, "a chunk"), "a chunk of " + name);
     if (can_shrink(properties.get())) expansion = largest_compression;
-    // HDF5 allocates a whole chunk to read any part of it.
-    if (claimed > 0 && chunk_bytes / expansion > file_bytes)
-      throw not_plausible(name, file, "claims chunks larger than the file");
+    if (claimed > 0 && (chunk_bytes / expansion > file_bytes || chunk_bytes > largest_chunk_bytes))
+      throw not_plausible(name, file, "claims chunks larger than the file or than 512 MB");
   }
   const auto stored = static_cast<std::int64_t>(std::min<hsize_t>(H5Dget_storage_size(dataset), INT64_MAX));
   if (stored > file_bytes || claimed / expansion > stored)

@@ -2,6 +2,8 @@
 
 #include "slr/base/error.hpp"
 
+#include <mutex>
+
 namespace slr::store {
 namespace {
 
@@ -37,6 +39,10 @@ Reason last_reason() {
 
 void silence_hdf5() {
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  // A link must not lead into another file, not even by way of others. HDF5 fails to follow a kind that it does not
+  // know.
+  static std::once_flag once;
+  std::call_once(once, [] { H5Lunregister(H5L_TYPE_EXTERNAL); });
 }
 
 void throw_hdf5(const Doing& doing, const std::filesystem::path& file) {

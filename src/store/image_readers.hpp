@@ -7,7 +7,7 @@
 namespace slr::store {
 
 // No image that a network looks at has more pixels; what claims to is refused before anything is allocated.
-inline constexpr std::int64_t most_pixels = std::int64_t(1) << 27;
+inline constexpr std::int64_t most_pixels = std::int64_t(1) << 26;
 
 /// Each opens all images of its kind; range, resizing and cropping of the source are left to `select_images`.
 [[nodiscard]] std::unique_ptr<ImageReader> open_packed(const std::filesystem::path& images);

@@ -8,9 +8,31 @@
 #include <opencv2/imgproc.hpp>
 
 #include <algorithm>
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace slr::store {
 namespace {
+
+/// Keeps the decoders behind OpenCV from printing their complaints while it lives: what they say, an Error says.
+class SilentDecoders {
+public:
+  SilentDecoders() : before_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) {
+    const int nowhere = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (before_ >= 0 && nowhere >= 0) ::dup2(nowhere, STDERR_FILENO);
+    if (nowhere >= 0) ::close(nowhere);
+  }
+  ~SilentDecoders() {
+    if (before_ < 0) return;
+    ::dup2(before_, STDERR_FILENO);
+    ::close(before_);
+  }
+  SilentDecoders(const SilentDecoders&) = delete;
+  SilentDecoders& operator=(const SilentDecoders&) = delete;
+
+private:
+  int before_;
+};
 
 /// OpenCV's failures as the program's own.
 template <class Action>
@@ -90,7 +112,10 @@ cv::Mat decode_image(std::string_view bytes, bool as_grey, const std::string& na
   const cv::Mat raw(1, narrow<int>(bytes.size(), "the size of " + name), CV_8UC1,
                     const_cast<char*>(bytes.data())); // OpenCV has no view of constant bytes; it only reads them
   const int mode = (as_grey ? cv::IMREAD_GRAYSCALE : cv::IMREAD_COLOR) | cv::IMREAD_IGNORE_ORIENTATION;
-  cv::Mat image = with_opencv(name, [&] { return cv::imdecode(raw, mode); });
+  cv::Mat image = with_opencv(name, [&] {
+    const SilentDecoders silent;
+    return cv::imdecode(raw, mode);
+  });
   if (image.empty())
     throw Error(ExitCode::bad_data, "the image " + name + " is damaged and cannot be decoded: replace or remove it");
   return image;

@@ -45,4 +45,15 @@ check 3 slow-agreement 75 "stopped at a checkpoint"
 check 3 alone 70 "internal error: a surprise"
 check 4 two-alone 3 "diverged on 1"
 
+# Processes that were meant to be one job and do not know each other: the first says so, the others end silently.
+for variables in "SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=" "PMI_SIZE=4 PMI_RANK=" "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK="; do
+  export ${variables% *} "${variables#* }0"
+  check 0 missed 64 "the launcher started 4 processes \(.*\), but each is an MPI job of its own: .*"
+  export "${variables#* }3"
+  check 0 missed 64 ""
+  variables=$(sed 's/=[^ ]*//g' <<<"$variables")
+  # shellcheck disable=SC2086
+  unset $variables
+done
+
 exit $((failures > 0))

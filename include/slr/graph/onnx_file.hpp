@@ -11,8 +11,8 @@ namespace slr::graph {
 /// Reads and checks a model: sizes before they are allocated, types, missing inputs, cycles, duplicate names; external
 /// data only inside the model's folder. Operator sets 7 to 21; any operator is carried through, but no subgraphs (If,
 /// Loop, Scan), functions, sparse tensors or element types other than those of ElementType. Nodes out of order are
-/// sorted. Local. Memory: the weights once, plus at most about 150 times the bytes of everything else, because an empty
-/// message takes two bytes in the file.
+/// sorted. Local. Memory: the weights once (numbers that are not raw at most at eight times their bytes), plus at most
+/// about 0.5 GB of everything else: more than a million parts (messages, names) are refused before they are parsed.
 /// \throws Error{io} if the file cannot be read, Error{bad_data} with one sentence naming the file, node and defect.
 [[nodiscard]] Model read_model(const std::filesystem::path& file);
 

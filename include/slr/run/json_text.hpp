@@ -16,7 +16,10 @@ namespace slr::run {
 
 /// Indented JSON with a line end, the same bytes for the same value. Numbers round-trip. Local.
 [[nodiscard]] std::string json_text(const nlohmann::ordered_json& value);
-/// The file as JSON. Local. \throws Error{io} if it cannot be read, Error{bad_data} if it is no JSON or above 64 MB.
+/// The text as JSON; `what` names it in messages. Local. \throws Error{bad_data} if it is none or nested more than 64
+/// levels deep.
+[[nodiscard]] nlohmann::ordered_json parse_json(const std::string& text, const std::string& what);
+/// The file likewise. Local. \throws Error{io} if it cannot be read, Error{bad_data} also above 64 MB.
 [[nodiscard]] nlohmann::ordered_json read_json(const std::filesystem::path& file);
 
 } // namespace slr::run

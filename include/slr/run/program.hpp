@@ -38,6 +38,9 @@ using Body = std::function<ExitCode(const Communicator&)>;
 ///   are in that position, they tell each other, and only the smallest prints and ends the job; the others wait as long
 ///   again, in case it cannot. Ranks that did not fail wait without a limit, asleep, as others may still be at work.
 ///
+/// Processes that were started together and are no MPI job together are refused (check_launch). Rank 0 warns once where
+/// a node runs more threads than it has cores.
+///
 /// What it cannot bound is an unwinding that communicates: destructors must not.
 [[nodiscard]] int run_program(int argc, char** argv, const ProgramSettings& settings, const Prelude& prelude,
                               const Body& body);

@@ -63,6 +63,10 @@ void write_factors(const SweepResult& result, const std::optional<RefineOutcome>
                                                    const OutputFiles& files, const std::vector<BudgetPoint>& points,
                                                    FileHashes& hashes);
 
+/// A manifest read back: `configuration`, `inputs` and `outputs` (SHA-256 by path) are objects, `mpi_ranks` is an
+/// integer. Local. \throws Error{io}, Error{bad_data}
+[[nodiscard]] nlohmann::ordered_json read_manifest(const std::filesystem::path& file);
+
 /// SHA-256 of the files of a job that a repetition must give again, for the results of these names. Local.
 [[nodiscard]] std::map<std::string, std::string>
 output_hashes(const OutputFiles& files, const std::vector<std::string>& points, FileHashes& hashes);
