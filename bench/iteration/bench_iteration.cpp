@@ -5,7 +5,7 @@
 #include "slr/layer/splitting.hpp"
 #include "slr/layer/structure.hpp"
 #include "slr/linalg/blas.hpp"
-#include "slr/mpi/session.hpp"
+#include "support/bench_main.hpp"
 
 #include <boost/program_options.hpp>
 
@@ -224,17 +224,7 @@ std::optional<Settings> parse(int argc, char** argv) {
 } // namespace
 
 int main(int argc, char** argv) {
-  const MpiSession session(argc, argv);
-  limit_blas_threads();
-  const Communicator comm(MPI_COMM_SELF);
-  try {
+  return slr_bench::bench_main(argc, argv, "bench_iteration", MPI_COMM_SELF, [&](const Communicator& comm) {
     if (const auto settings = parse(argc, argv)) run(comm, *settings);
-    return 0;
-  } catch (const Error& error) {
-    std::cerr << "bench_iteration: " << error.what() << "\n";
-    return static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    std::cerr << "bench_iteration: " << error.what() << "\n";
-    return static_cast<int>(ExitCode::usage);
-  }
+  });
 }

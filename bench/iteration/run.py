@@ -72,7 +72,8 @@ def compare(options, work, groups, clock):
         return
     print(f"to the error {target_error:.6f} of PyTorch's iteration {options.iterations}: {reached[0]} iterations, "
           f"{reached[1]:.2f} s against {target_seconds:.2f} s: {target_seconds / max(reached[1], 1e-9):.1f} times "
-          f"sooner (target 10), {(target_seconds + their_setup) / (reached[1] + our_setup):.1f} with the set-up of both")
+          f"sooner (target 10), {(target_seconds + their_setup) / (reached[1] + our_setup):.1f} with the "
+          f"set-up of both")
 
 
 def main():

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Held-out errors, KL divergence and top-1 of this program and its peers at equal stored numbers.
 
-    bench/quality/run.py [--bin build/bin/bench_quality] [--out run/quality] [--ranks 2] [--only NAME]... [--set KEY=VALUE]...
+    bench/quality/run.py [--bin build/bin/bench_quality] [--out run/quality] [--ranks 2] [--only NAME]...
+                         [--set KEY=VALUE]...
 
 Runs on the Fashion-MNIST network (5x and 8x) and, where the folder named by SLR_REAL_DATA is there, on its LeNet (12x),
 cifar10_quick (2x) and ResNet-20 (1.5x). Writes OUT/quality.csv (a row per network, layer and method; layer * is the

@@ -2,9 +2,9 @@
 // selection and report images, accuracy and KL on data.validation, and time. Alone or under mpirun:
 //   bench_refine configs/fashion_mnist.yaml --model run/fashion_mnist/compressed.onnx --optimizer adam lmvm
 //                --set refine.epochs=10
-#include "slr/mpi/session.hpp"
 #include "slr/run/evaluate.hpp"
 #include "slr/run/refine_stage.hpp"
+#include "support/bench_main.hpp"
 
 #include <boost/program_options.hpp>
 
@@ -62,8 +62,6 @@ void run_one(const Communicator& comm, const std::string& name, const run::Confi
 } // namespace
 
 int main(int argc, char** argv) {
-  const MpiSession session(argc, argv);
-  const Communicator comm(MPI_COMM_WORLD);
   std::string config_file, model;
   std::vector<std::string> overrides, optimizers{"adam", "lmvm"};
   po::options_description words("Options");
@@ -73,8 +71,8 @@ int main(int argc, char** argv) {
   words.add_options()("set", po::value(&overrides)->composing(), "key=value, as slr_compress");
   po::positional_options_description positions;
   positions.add("config", 1);
-  po::variables_map values;
-  try {
+  return slr_bench::bench_main(argc, argv, "bench_refine", MPI_COMM_WORLD, [&](const Communicator& comm) {
+    po::variables_map values;
     po::store(po::command_line_parser(argc, argv).options(words).positional(positions).run(), values);
     po::notify(values);
     auto config = run::load_configuration(comm, config_file, overrides, run::required_by_compress);
@@ -86,9 +84,5 @@ int main(int argc, char** argv) {
       config.refine.optimizer = name == "lmvm" ? refine::Optimizer::lmvm : refine::Optimizer::adam;
       run_one(comm, name, config, original, compressed, feed, validation, outcomes_of(original, compressed));
     }
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-    return 1;
-  }
-  return 0;
+  });
 }

@@ -3,7 +3,7 @@
 #include "slr/dist/redistribute.hpp"
 #include "slr/linalg/scalapack.hpp"
 #include "slr/linalg/svd.hpp"
-#include "slr/mpi/session.hpp"
+#include "support/bench_main.hpp"
 #include "test_matrix.hpp"
 
 #include <boost/program_options.hpp>
@@ -286,22 +286,13 @@ std::optional<Settings> parse(int argc, char** argv) {
 } // namespace
 
 int main(int argc, char** argv) {
-  const MpiSession session(argc, argv);
-  const Communicator comm(MPI_COMM_WORLD);
-  try {
+  return slr_bench::bench_main(argc, argv, "bench_svd", MPI_COMM_WORLD, [&](const Communicator& comm) {
     const auto settings = parse(argc, argv);
-    if (!settings) return 0;
+    if (!settings) return;
     Table table(comm);
     table.head();
     run_precision<double>(comm, *settings, table);
     if (!settings->double_only) run_precision<float>(comm, *settings, table);
     if (comm.is_root() && !settings->csv.empty()) table.write_csv(settings->csv);
-    return 0;
-  } catch (const Error& error) {
-    std::cerr << "bench_svd: " << error.what() << "\n";
-    return static_cast<int>(error.code());
-  } catch (const std::exception& error) {
-    std::cerr << "bench_svd: " << error.what() << "\n";
-    return static_cast<int>(ExitCode::usage);
-  }
+  });
 }
