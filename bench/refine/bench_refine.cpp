@@ -41,7 +41,8 @@ void run_one(const Communicator& comm, const std::string& name, const run::Confi
   const auto progress = run::make_visible_progress({[](std::string_view) {}, false, {}, {}, 5, 5});
   run::SweepResult result{compressed.model, outcomes, false};
   const double start = cpu_seconds();
-  const auto refined = run::refine_network(comm, original, feed, config, result, *progress);
+  Checkpoints none(comm);
+  const auto refined = run::refine_network(comm, original, feed, config, result, *progress, none);
   const double cpu = cpu_seconds() - start;
   auto network = compressed;
   network.model = result.model;

@@ -2,6 +2,6 @@
 #include "slr/run/program.hpp"
 
 int main(int argc, char** argv) {
-  return slr::run::run_program(argc, argv, {"slr_compress", MPI_COMM_WORLD}, slr::run::parse_compress,
+  return slr::run::run_program(argc, argv, {"slr_compress", MPI_COMM_WORLD, 10, true}, slr::run::parse_compress,
                                slr::run::run_compress);
 }

@@ -1,139 +1,19 @@
 #include "slr/layer/constrained.hpp"
 
+#include "candidate.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/elimination.hpp"
-#include "slr/layer/factored_splitting.hpp"
-#include "slr/layer/splitting.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <optional>
 
 namespace slr {
 namespace {
 
-/// What every solver of a layer refers to.
-struct Layer {
-  const Communicator& comm;
-  const LayerProblem& problem;
-  const InputScale& scale;
-  const LayerStatistics& statistics;
-  const ConstrainedOptions& options;
-  const ProgressCallback& progress;
-  DistMatrix<double> cross; ///< P of the original values before the activation
-  std::vector<double> target_mean;
-  double output_squared = 0, output_variation = 0; ///< ||Y||_F^2, ||Y - mean Y||_F^2
-  bool has_selection = false;
-
-  [[nodiscard]] double delta(double pull) const { return pull * statistics.mean_diagonal / options.rho; }
-};
-
-Layer make_layer(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
-                 const LayerStatistics& statistics, const ConstrainedOptions& options,
-                 const ProgressCallback& progress) {
-  ActivationSplitting original(comm, problem, scale, statistics);
-  auto cross = original.cross();
-  return {comm,
-          problem,
-          scale,
-          statistics,
-          options,
-          progress,
-          std::move(cross.p),
-          std::move(cross.target_mean),
-          original.output_squared(),
-          original.output_variation(),
-          comm.allreduce_value(problem.selection.count) > 0};
-}
-
-/// ADMM for one structure and pull; can be continued.
-class Candidate {
-public:
-  Candidate(const Layer& layer, const Structure& structure, double pull)
-      : layer_(layer), pull_(pull),
-        fixed_(std::make_unique<FixedStructure>(layer.comm, layer.problem, layer.statistics, structure,
-                                                layer.delta(pull), layer.options.engine)),
-        target_mean_(layer.target_mean) {
-    fixed_->start(layer.cross);
-  }
-
-  /// Goes on with a smaller rank; what was best so far does not count any more.
-  void lower_rank(std::int64_t rank) {
-    fixed_->lower_rank(rank);
-    best_error_ = std::numeric_limits<double>::infinity();
-    report_.stop_reason = StopReason::iteration_limit;
-    judge();
-  }
-  [[nodiscard]] const LayerFactors& best() const { return best_; }
-  [[nodiscard]] std::int64_t iterations() const { return report_.iterations; }
-
-  [[nodiscard]] double gain() const { return fixed_->gain(); }
-  [[nodiscard]] const FixedStructure& fixed() const { return *fixed_; }
-  [[nodiscard]] double best_error() const { return best_error_; }
-
-  /// Up to `limit` iterations in all.
-  void run(std::int64_t limit) {
-    const auto& options = layer_.options;
-    if (!splitting_) {
-      splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, options.rho, options.relaxation);
-      judge();
-    }
-    const double variation = std::sqrt(layer_.output_variation);
-    if (layer_.problem.activation.is_identity() || variation == 0) return;
-    while (report_.iterations < limit && report_.stop_reason != StopReason::converged) {
-      const auto cross = splitting_->advance(fixed_->map(target_mean_));
-      report_.objective.push_back(cross.loss / layer_.output_squared); // of the weights that entered the pass
-      report_.primal_residual = std::sqrt(cross.primal_squared) / variation;
-      report_.dual_residual = std::sqrt(cross.dual_squared) / variation;
-      ++report_.iterations;
-      target_mean_ = cross.target_mean;
-      fixed_->improve_left(cross);
-      fixed_->improve_right(splitting_->project(fixed_->left_basis()));
-      judge();
-      const bool is_converged =
-          report_.primal_residual < options.tolerance && report_.dual_residual < options.tolerance;
-      report_.stop_reason = is_converged ? StopReason::converged : StopReason::iteration_limit;
-      if (layer_.progress)
-        layer_.progress(
-            {report_.iterations, options.iterations, best_error_, best_.numerical_rank, std::ssize(best_.kept_groups)});
-    }
-  }
-
-  [[nodiscard]] ConstrainedResult finish() const {
-    const auto& problem = layer_.problem;
-    ConstrainedResult result{fixed_->structure(), best_, report_, pull_, 0, fixed_->engine_counts()};
-    const auto error = [&](const Samples& samples) { return relative_error(layer_.comm, problem, samples, best_); };
-    result.report.error_train = error(problem.fit);
-    result.error_selection = layer_.has_selection ? error(problem.selection) : result.report.error_train;
-    return result;
-  }
-
-private:
-  /// Remembers the best iterate on the selection samples.
-  void judge() {
-    const auto& problem = layer_.problem;
-    const double error = relative_error(layer_.comm, problem, layer_.has_selection ? problem.selection : problem.fit,
-                                        fixed_->map(target_mean_));
-    if (error < best_error_) {
-      best_error_ = error;
-      best_ = fixed_->factors(target_mean_);
-    }
-  }
-
-  const Layer& layer_;
-  double pull_;
-  std::unique_ptr<FixedStructure> fixed_;
-  std::optional<FactoredSplitting> splitting_;
-  std::vector<double> target_mean_;
-  LayerFactors best_;
-  double best_error_ = std::numeric_limits<double>::infinity();
-  SolveReport report_;
-};
-
 /// The pull with the smallest selection error for this structure, its candidate run to the trial limit. Collective.
-std::unique_ptr<Candidate> choose_pull(const Layer& layer, const Structure& structure, double& pull) {
+std::unique_ptr<Candidate> choose_pull(const SolverLayer& layer, const Structure& structure, double& pull) {
   std::unique_ptr<Candidate> best;
   require(!layer.options.pulls.empty(), "a solution needs at least one strength of the pull");
   for (const double each : layer.options.pulls) {
@@ -151,7 +31,7 @@ std::unique_ptr<Candidate> choose_pull(const Layer& layer, const Structure& stru
 struct Unrestricted {
   DistMatrix<double> inverse, weights;
 };
-Unrestricted unrestricted(const Layer& layer, const FixedStructure& no_groups, double pull) {
+Unrestricted unrestricted(const SolverLayer& layer, const FixedStructure& no_groups, double pull) {
   const auto& problem = layer.problem;
   const std::int64_t k = problem.cols;
   Unrestricted result{make_block_columns(layer.statistics.grid, k, k, problem.group_columns), layer.cross.clone()};
@@ -165,8 +45,8 @@ Unrestricted unrestricted(const Layer& layer, const FixedStructure& no_groups, d
 }
 
 /// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum.
-std::vector<std::int64_t> groups_beside(const Layer& layer, const Unrestricted& free, const FixedStructure& no_groups,
-                                        std::int64_t rank, std::int64_t count) {
+std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestricted& free,
+                                        const FixedStructure& no_groups, std::int64_t rank, std::int64_t count) {
   auto rest = free.weights.clone();
   if (rank > 0) {
     const auto low_rank = no_groups.low_rank_part(rank);
@@ -178,12 +58,76 @@ std::vector<std::int64_t> groups_beside(const Layer& layer, const Unrestricted& 
   return kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), layer.problem.group_columns, count);
 }
 
+/// The inverse of the second moments and the unrestricted optimum, computed when they are first needed.
+class Eliminator {
+public:
+  Eliminator(const SolverLayer& layer, const Candidate& no_groups, double pull)
+      : layer_(layer), no_groups_(no_groups), pull_(pull) {}
+  /// The groups to keep beside a low-rank part of the given rank.
+  [[nodiscard]] std::vector<std::int64_t> groups(std::int64_t rank, std::int64_t count) {
+    return layer_.choices->groups([&] {
+      if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
+      return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count);
+    });
+  }
+
+private:
+  const SolverLayer& layer_;
+  const Candidate& no_groups_;
+  double pull_;
+  std::optional<Unrestricted> free_;
+};
+
+/// The points of a path, which a stopped solve finds again.
+class PathPoints {
+public:
+  explicit PathPoints(Checkpoints* checkpoints) {
+    if (const auto saved = take(checkpoints, "path")) restore(*saved);
+    kept_ = keep(checkpoints, "path", [this](StateWriter& to) { save(to); });
+  }
+  std::vector<PathPoint> points;
+
+private:
+  void save(StateWriter& to) const {
+    to.put_integers("points", {std::ssize(points)});
+    for (std::size_t i = 0; i < points.size(); ++i) {
+      const auto name = std::to_string(i);
+      const auto& [structure, f, error] = points[i];
+      std::vector<double> numbers{error};
+      for (const auto* part : {&f.u, &f.v, &f.b, &f.bias}) numbers.insert(numbers.end(), part->begin(), part->end());
+      std::vector<std::int64_t> counts{structure.target_rank, f.numerical_rank, std::ssize(f.u),
+                                       std::ssize(f.v),       std::ssize(f.b),  std::ssize(f.bias)};
+      counts.insert(counts.end(), structure.kept_groups.begin(), structure.kept_groups.end());
+      to.put_integers(name + ".counts", counts);
+      to.put_doubles(name + ".numbers", numbers);
+    }
+  }
+  void restore(StateReader& from) {
+    const auto count = from.get<std::int64_t>("points").at(0);
+    for (std::int64_t i = 0; i < count; ++i) {
+      const auto name = std::to_string(i);
+      const auto counts = from.get<std::int64_t>(name + ".counts");
+      const auto numbers = from.get<double>(name + ".numbers");
+      auto& [structure, f, error] = points.emplace_back();
+      structure.target_rank = counts.at(0);
+      f.numerical_rank = counts.at(1);
+      structure.kept_groups.assign(counts.begin() + 6, counts.end());
+      if (counts.at(5) > 0) f.kept_groups = structure.kept_groups; // there are factors
+      error = numbers.at(0);
+      std::size_t at = 1, which = 2;
+      for (auto* part : {&f.u, &f.v, &f.b, &f.bias})
+        for (auto left = counts.at(which++); left > 0; --left) part->push_back(numbers.at(at++));
+    }
+  }
+  Checkpoints::Kept kept_;
+};
+
 } // namespace
 
 ConstrainedResult solve_structure(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                   const LayerStatistics& statistics, const Structure& structure,
                                   const ConstrainedOptions& options, const ProgressCallback& progress) {
-  const auto layer = make_layer(comm, problem, scale, statistics, options, progress);
+  const SolverLayer layer(comm, problem, scale, statistics, options, progress);
   double pull = 0;
   const auto best = choose_pull(layer, structure, pull);
   best->run(options.iterations);
@@ -209,10 +153,11 @@ std::vector<Split> splits_of_budget(const LayerProblem& problem, const LargestRa
 Path trace_path(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                 const LayerStatistics& statistics, std::span<const PathRow> rows, const ConstrainedOptions& options,
                 const ProgressCallback& progress) {
-  const auto layer = make_layer(comm, problem, scale, statistics, options, progress);
+  const SolverLayer layer(comm, problem, scale, statistics, options, progress);
   std::int64_t top_rank = 1;
   for (const auto& row : rows)
     for (const auto rank : row.ranks) top_rank = std::max(top_rank, rank);
+  PathPoints found(options.checkpoints);
   Path path;
   const auto middle = [](const std::vector<std::int64_t>& ranks) {
     return ranks.empty() ? 0 : ranks[ranks.size() / 2];
@@ -221,27 +166,32 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
   // The factor without groups serves every elimination, and then its own row.
   auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull);
   std::vector<Structure> structures;
-  std::optional<Unrestricted> free;
-  for (const auto& row : rows) {
-    structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
-    if (row.groups == 0 || row.ranks.empty()) continue;
-    if (!free) free.emplace(unrestricted(layer, no_groups->fixed(), path.pull));
-    structures.back().kept_groups = groups_beside(layer, *free, no_groups->fixed(), middle(row.ranks), row.groups);
+  {
+    Eliminator eliminator(layer, *no_groups, path.pull);
+    for (const auto& row : rows) {
+      structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
+      if (row.groups == 0 || row.ranks.empty()) continue;
+      structures.back().kept_groups = eliminator.groups(middle(row.ranks), row.groups);
+    }
   }
-  free.reset();
+  std::size_t at = 0; // points of an earlier start
   for (std::size_t i = 0; i < rows.size(); ++i) {
     auto& structure = structures[i];
     auto candidate = structure.kept_groups.empty() && no_groups
                          ? std::move(no_groups)
                          : std::make_unique<Candidate>(layer, structure, path.pull);
     candidate->run(0);
-    for (const auto rank : rows[i].ranks) {
-      candidate->lower_rank(rank);
-      candidate->run(candidate->iterations() + options.trial_iterations);
+    const auto& ranks = rows[i].ranks;
+    for (const auto rank : ranks) {
+      if (at++ < found.points.size()) continue;
+      candidate->run_with_rank(rank, options.trial_iterations);
       structure.target_rank = rank;
-      path.points.push_back({structure, candidate->best(), candidate->best_error()});
+      const auto& unwanted = rows[i].without_factors;
+      const bool is_wanted = std::find(unwanted.begin(), unwanted.end(), rank) == unwanted.end();
+      found.points.push_back({structure, is_wanted ? candidate->best() : LayerFactors{}, candidate->best_error()});
     }
   }
+  path.points = std::move(found.points);
   return path;
 }
 
@@ -249,7 +199,7 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
                                const LayerStatistics& statistics, std::span<const Split> splits,
                                const ConstrainedOptions& options, const ProgressCallback& progress) {
   require(!splits.empty(), "layer " + problem.name + ": no structure to choose from");
-  const auto layer = make_layer(comm, problem, scale, statistics, options, progress);
+  const SolverLayer layer(comm, problem, scale, statistics, options, progress);
   // The largest rank without groups chooses the pull, and its factor serves the elimination of all others.
   std::int64_t top_rank = 1;
   for (const auto& split : splits) top_rank = std::max(top_rank, split.rank);
@@ -259,20 +209,18 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
   std::vector<std::unique_ptr<Candidate>> candidates;
   const bool needs_groups = std::any_of(splits.begin(), splits.end(), [](const Split& s) { return s.groups > 0; });
   if (needs_groups) {
-    const auto free = unrestricted(layer, low_rank->fixed(), pull);
+    Eliminator eliminator(layer, *low_rank, pull);
     for (const auto& split : splits)
       if (split.groups > 0)
         candidates.push_back(std::make_unique<Candidate>(
-            layer, Structure{groups_beside(layer, free, low_rank->fixed(), split.rank, split.groups), split.rank},
-            pull));
+            layer, Structure{eliminator.groups(split.rank, split.groups), split.rank}, pull));
   }
   // The pure ones stay whatever the linear fit says; of the others the finalists.
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const auto& a, const auto& b) { return a->gain() > b->gain(); });
   std::int64_t taken = 0;
-  std::erase_if(candidates, [&](const auto& candidate) {
-    return candidate->fixed().structure().target_rank > 0 && ++taken > options.finalists;
-  });
+  std::erase_if(candidates,
+                [&](const auto& candidate) { return candidate->target_rank() > 0 && ++taken > options.finalists; });
   std::unique_ptr<Candidate> best;
   for (const auto& split : splits)
     if (split.groups == 0) {
@@ -281,9 +229,11 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
       else
         candidates.push_back(std::make_unique<Candidate>(layer, Structure{{}, split.rank}, pull));
     }
+  low_rank.reset();
   for (auto& candidate : candidates) {
     candidate->run(std::min(options.trial_iterations, options.iterations));
     if (!best || candidate->best_error() < best->best_error()) best = std::move(candidate);
+    candidate.reset();
   }
   best->run(options.iterations);
   return best->finish();

@@ -235,4 +235,19 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
   return result;
 }
 
+void FactoredSplitting::save(StateWriter& to) const {
+  to.put_part("split", std::span<const float>(split_));
+  to.put_part("dual", std::span<const float>(dual_));
+  to.put_integers("target_exponent", {target_exponent_.begin(), target_exponent_.end()});
+  to.put_doubles("splitting_target_mean", target_mean_);
+}
+
+void FactoredSplitting::restore(StateReader& from) {
+  split_ = from.part<float>("split", split_.size());
+  dual_ = from.part<float>("dual", dual_.size());
+  const auto exponents = from.get<std::int64_t>("target_exponent");
+  target_exponent_.assign(exponents.begin(), exponents.end());
+  target_mean_ = from.get<double>("splitting_target_mean");
+}
+
 } // namespace slr

@@ -45,6 +45,8 @@ RelaxedSolver::RelaxedSolver(const Communicator& comm, const LayerProblem& probl
   for (const double g : group_norms(cross_.p.local(), problem.rows, problem.group_columns))
     largest = std::max(largest, g);
   group_unit_ = comm.allreduce_value(largest, Reduction::max);
+  if (const auto saved = take(options_.checkpoints, options_.part)) restore(*saved);
+  kept_ = keep(options_.checkpoints, options_.part, [this](StateWriter& to) { save(to); });
 }
 
 std::vector<double> RelaxedSolver::weights() const {
@@ -123,7 +125,9 @@ SolveReport RelaxedSolver::solve(double factor, std::int64_t iteration_limit, do
                                  const ProgressCallback& progress) {
   lambda_low_rank_ = factor * options_.nuclear * low_rank_unit_;
   lambda_group_ = factor * options_.group * group_unit_;
-  SolveReport report;
+  auto& report = report_;
+  if (!is_solving_) report = {};
+  is_solving_ = false;
   report.stop_reason = StopReason::iteration_limit;
   if (statistics_.largest_eigenvalue <= 0 || splitting_.output_variation() <= 0) { // nothing varies: the bias is all
     bias_ = cross_.target_mean;
@@ -131,7 +135,7 @@ SolveReport RelaxedSolver::solve(double factor, std::int64_t iteration_limit, do
     return report;
   }
   const double scale = std::sqrt(splitting_.output_variation());
-  for (std::int64_t iteration = 1; iteration <= iteration_limit; ++iteration) {
+  for (std::int64_t iteration = report.iterations + 1; iteration <= iteration_limit; ++iteration) {
     for (int step = 0; step < options_.inner_steps; ++step) step_low_rank();
     for (int step = 0; step < options_.inner_steps; ++step) step_groups();
     const auto w = weights();
@@ -160,7 +164,10 @@ SolveReport RelaxedSolver::solve(double factor, std::int64_t iteration_limit, do
         break;
       }
     }
+    is_solving_ = true;
+    poll(options_.checkpoints);
   }
+  is_solving_ = false;
   return report;
 }
 
@@ -280,6 +287,70 @@ double RelaxedSolver::group_distance(const DistMatrix<double>& g) const {
   const double total = allreduce_exact(comm_, std::span<const ExactSum>(&squares, 1))[0];
   const double unit = lambda_group_ * std::sqrt(static_cast<double>(std::max<std::int64_t>(1, kept)));
   return unit > 0 ? std::sqrt(total) / unit : std::sqrt(total);
+}
+
+void RelaxedSolver::save(StateWriter& to) const {
+  const auto& engines = svd_.counts();
+  const auto& memory = svd_.memory();
+  to.put_integers("counts", {numerical_rank_, report_.iterations, static_cast<std::int64_t>(report_.stop_reason),
+                             is_solving_ ? 1 : 0, engines.pdgesvd, engines.gram, engines.subspace, engines.fallbacks});
+  to.put_doubles("figures",
+                 {a_.momentum, b_.momentum, report_.primal_residual, report_.dual_residual, report_.error_train});
+  to.put_doubles("objective", report_.objective);
+  to.put_doubles("bias", bias_);
+  to.put_doubles("sigma", sigma_);
+  to.put_doubles("u", u_);
+  to.put_doubles("vt", numerical_rank_ > 0 ? gather(vt_) : std::vector<double>());
+  to.put_doubles("a", gather(a_.now));
+  to.put_doubles("a_before", gather(a_.before));
+  to.put_doubles("b", gather(b_.now));
+  to.put_doubles("b_before", gather(b_.before));
+  to.put_doubles("cross", gather(cross_.p));
+  to.put_doubles("target_mean", cross_.target_mean);
+  splitting_.save(to);
+  to.put_integers("svd_counts",
+                  {memory.rows, memory.cols, memory.numerical_rank, memory.failures, memory.pause, memory.rough_pause});
+  to.put_doubles("svd_figures", {memory.drift, memory.gram_limit});
+  to.put_doubles("svd_values", memory.values);
+  to.put_doubles("svd_vectors", memory.vectors);
+}
+
+void RelaxedSolver::restore(StateReader& from) {
+  const auto counts = from.get<std::int64_t>("counts"), history = from.get<std::int64_t>("svd_counts");
+  const auto figures = from.get<double>("figures"), drifts = from.get<double>("svd_figures");
+  if (counts.size() != 8 || figures.size() != 5 || history.size() != 6 || drifts.size() != 2)
+    throw Error(ExitCode::bad_data, "layer " + problem_.name + ": the checkpoint is cut off; use --fresh");
+  numerical_rank_ = counts[0];
+  report_ = {counts[1],  static_cast<StopReason>(counts[2]), figures[2], figures[3],
+             figures[4], from.get<double>("objective")};
+  is_solving_ = counts[3] != 0;
+  is_restored_ = true;
+  svd_.set_counts({counts[4], counts[5], counts[6], counts[7]});
+  a_.momentum = figures[0];
+  b_.momentum = figures[1];
+  bias_ = from.get<double>("bias");
+  sigma_ = from.get<double>("sigma");
+  u_ = from.get<double>("u");
+  const auto fill = [&](const char* name, DistMatrix<double>& matrix) {
+    const auto whole = from.get<double>(name);
+    require(std::ssize(whole) == matrix.rows() * matrix.cols(), "a matrix of the checkpoint has another size");
+    take_local(std::span<const double>(whole), matrix);
+  };
+  if (numerical_rank_ > 0) {
+    const auto& like = a_.now;
+    vt_ = DistMatrix<double>(like.grid(), numerical_rank_, like.cols(), numerical_rank_,
+                             like.distribution().cols.block());
+    fill("vt", vt_);
+  }
+  fill("a", a_.now);
+  fill("a_before", a_.before);
+  fill("b", b_.now);
+  fill("b_before", b_.before);
+  fill("cross", cross_.p);
+  cross_.target_mean = from.get<double>("target_mean");
+  splitting_.restore(from);
+  svd_.restore({history[0], history[1], history[2], from.get<double>("svd_values"), from.get<double>("svd_vectors"),
+                drifts[0], history[3], history[4], history[5], drifts[1]});
 }
 
 } // namespace slr

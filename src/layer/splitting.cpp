@@ -283,4 +283,21 @@ double ActivationSplitting::multiplier_distance() const {
   return outputs_.variation > 0 ? std::sqrt(total / outputs_.variation) : std::sqrt(total);
 }
 
+void ActivationSplitting::save(StateWriter& to) const {
+  to.put_part("split", std::span<const double>(split_));
+  to.put_part("dual", std::span<const double>(dual_));
+  to.put_integers("target_exponent", {target_exponent_.begin(), target_exponent_.end()});
+  to.put_doubles("sums", {sums_.loss, sums_.primal_squared, sums_.dual_squared, sums_.linear_squared,
+                          sums_.split_squared, sums_.lambda_squared});
+}
+
+void ActivationSplitting::restore(StateReader& from) {
+  split_ = from.part<double>("split", split_.size());
+  dual_ = from.part<double>("dual", dual_.size());
+  const auto exponents = from.get<std::int64_t>("target_exponent");
+  target_exponent_.assign(exponents.begin(), exponents.end());
+  const auto sums = from.get<double>("sums");
+  sums_ = {sums.at(0), sums.at(1), sums.at(2), sums.at(3), sums.at(4), sums.at(5)};
+}
+
 } // namespace slr

@@ -285,4 +285,31 @@ void FixedStructure::solve(DistMatrix<double>& b) const {
   whole_->solve(b);
 }
 
+void FixedStructure::save(StateWriter& to) const {
+  const auto& engines = svd_.counts();
+  to.put_integers("structure", {structure_.target_rank, numerical_rank_, engines.pdgesvd, engines.gram,
+                                engines.subspace, engines.fallbacks});
+  to.put_doubles("gain", {gain_});
+  to.put_doubles("sigma", sigma_);
+  to.put_doubles("left", left_);
+  to.put_doubles("right", right_);
+  to.put_doubles("dense", dense_);
+}
+
+void FixedStructure::restore(StateReader& from) {
+  const auto counts = from.get<std::int64_t>("structure");
+  gain_ = from.get<double>("gain").at(0);
+  sigma_ = from.get<double>("sigma");
+  left_ = from.get<double>("left");
+  right_ = from.get<double>("right");
+  dense_ = from.get<double>("dense");
+  const auto q = std::ssize(sigma_);
+  if (std::ssize(counts) != 6 || std::ssize(left_) != q * problem_.rows || std::ssize(right_) != q * problem_.cols ||
+      std::ssize(dense_) != problem_.rows * kept_columns_ || counts[1] > q)
+    throw Error(ExitCode::bad_data, "layer " + problem_.name + ": the checkpoint is of another structure; use --fresh");
+  structure_.target_rank = counts[0];
+  numerical_rank_ = counts[1];
+  svd_.set_counts({counts[2], counts[3], counts[4], counts[5]});
+}
+
 } // namespace slr

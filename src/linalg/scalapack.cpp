@@ -4,6 +4,7 @@
 #include "slr/dist/detail/scalapack_prototypes.hpp"
 #include "slr/linalg/lapack.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/whereabouts.hpp"
 
 #include <algorithm>
 #include <array>
@@ -73,6 +74,7 @@ void run_with_workspace(const Communicator& comm, bool takes_part, int& info, Ca
     work.resize(static_cast<std::size_t>(work_size(query[0])));
     iwork.resize(static_cast<std::size_t>(integer_query[0] + 8));
   });
+  const Waiting waiting("a decomposition of ScaLAPACK", false);
   if (takes_part && info == 0)
     call(work.data(), static_cast<int>(work.size()), iwork.data(), static_cast<int>(iwork.size()));
 }
@@ -99,6 +101,7 @@ void gemm(Op op_a, Op op_b, T alpha, In<T> a, In<T> b, std::type_identity_t<T> b
   const int m = size32(c.rows), n = size32(c.cols), k = size32(inner);
   const Argument aa(a), bb(b);
   const Argument cc(c);
+  const Waiting waiting("p?gemm", false);
   ScaLapack<T>::gemm(&ta, &tb, &m, &n, &k, &alpha, aa.data, &aa.row, &aa.col, aa.descriptor.data(), bb.data, &bb.row,
                      &bb.col, bb.descriptor.data(), &beta, cc.data, &cc.row, &cc.col, cc.descriptor.data());
 }
@@ -115,6 +118,7 @@ void syrk(Uplo uplo, Op op, T alpha, In<T> a, std::type_identity_t<T> beta, Out<
   const int n = size32(n64), k = size32(k64);
   const Argument aa(a);
   const Argument cc(c);
+  const Waiting waiting("p?syrk", false);
   ScaLapack<T>::syrk(&ul, &t, &n, &k, &alpha, aa.data, &aa.row, &aa.col, aa.descriptor.data(), &beta, cc.data, &cc.row,
                      &cc.col, cc.descriptor.data());
 }
@@ -129,6 +133,7 @@ void trsm(Side side, Uplo uplo, Op op, T alpha, In<T> a, Out<T> b) {
   const int m = size32(b.rows), n = size32(b.cols);
   const Argument aa(a);
   const Argument bb(b);
+  const Waiting waiting("p?trsm", false);
   ScaLapack<T>::trsm(&s, &ul, &t, &diag, &m, &n, &alpha, aa.data, &aa.row, &aa.col, aa.descriptor.data(), bb.data,
                      &bb.row, &bb.col, bb.descriptor.data());
 }
@@ -142,6 +147,7 @@ std::int64_t potrf(Uplo uplo, DistMatrix<T>& a, std::string_view context) {
     const char ul = static_cast<char>(uplo);
     const int n = size32(a.rows());
     const Argument aa{View<T>(a)};
+    const Waiting waiting("p?potrf", false);
     ScaLapack<T>::potrf(&ul, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), &info);
   }
   info = detail::reduced_info(a.comm(), info);
@@ -159,6 +165,7 @@ void potrs(Uplo uplo, const DistMatrix<T>& a, DistMatrix<T>& b, std::string_view
     const int n = size32(a.rows()), columns = size32(b.cols());
     const Argument aa{View<const T>(a)};
     const Argument bb{View<T>(b)};
+    const Waiting waiting("p?potrs", false);
     ScaLapack<T>::potrs(&ul, &n, &columns, aa.data, &aa.row, &aa.col, aa.descriptor.data(), bb.data, &bb.row, &bb.col,
                         bb.descriptor.data(), &info);
   }

@@ -377,6 +377,11 @@ const SvdMemory& Svd<T>::memory() const {
   return state_->memory;
 }
 template <class T>
+void Svd<T>::set_counts(const EngineCounts& counts) {
+  state_->counts = counts;
+}
+
+template <class T>
 void Svd<T>::restore(SvdMemory memory) {
   state_->memory = std::move(memory);
 }

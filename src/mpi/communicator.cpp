@@ -2,9 +2,11 @@
 
 #include "slr/base/narrow.hpp"
 #include "slr/base/trace.hpp"
+#include "slr/mpi/whereabouts.hpp"
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <numeric>
 
 namespace slr {
@@ -24,6 +26,9 @@ MPI_Op mpi_op(Reduction op) {
   }
   return MPI_SUM;
 }
+
+/// Ranks of the largest communicator there was: the job's.
+std::atomic<int> all_ranks{0};
 
 std::vector<int> displacements(std::span<const int> counts) {
   std::vector<int> at(counts.size(), 0);
@@ -57,6 +62,7 @@ Communicator::Communicator(MPI_Comm comm) {
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
+  all_ranks = std::max(all_ranks.load(), size_);
 }
 
 Communicator::Communicator(MPI_Comm comm, Adopt) : comm_(comm) {
@@ -90,6 +96,7 @@ void Communicator::release() noexcept {
 }
 
 Communicator Communicator::split(int color, int key) const {
+  const Waiting waiting("MPI_Comm_split", size_ == all_ranks);
   // A rank without a colour still needs a communicator that it may ask for its size: its own.
   const int apart = allreduce_value(std::max(color, 0), Reduction::max) + 1 + rank_;
   MPI_Comm part = MPI_COMM_NULL;
@@ -98,6 +105,7 @@ Communicator Communicator::split(int color, int key) const {
 }
 
 Communicator Communicator::split_by_node() const {
+  const Waiting waiting("MPI_Comm_split_type", size_ == all_ranks);
   MPI_Comm part = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part), "MPI_Comm_split_type");
   return {part, Adopt{}};
@@ -105,6 +113,7 @@ Communicator Communicator::split_by_node() const {
 
 void Communicator::barrier() const {
   const TraceSpan span(TraceKind::communication, "barrier");
+  const Waiting waiting("MPI_Barrier", size_ == all_ranks);
   check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
 }
 
@@ -118,6 +127,7 @@ std::string Communicator::broadcast_text(const std::string& text, int root) cons
 
 void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) const {
   const TraceSpan span(TraceKind::communication, "broadcast", bytes);
+  const Waiting waiting("MPI_Bcast", size_ == all_ranks);
   auto* at = static_cast<char*>(data);
   for (std::size_t done = 0; done < bytes; done += piece_bytes)
     check_mpi(MPI_Bcast(at + done, int(std::min(piece_bytes, bytes - done)), MPI_BYTE, root, comm_), "MPI_Bcast");
@@ -126,6 +136,7 @@ void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) cons
 void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size,
                                  Reduction op) const {
   const TraceSpan span(TraceKind::communication, "allreduce", count * size);
+  const Waiting waiting("MPI_Allreduce", size_ == all_ranks);
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece)
@@ -137,6 +148,7 @@ void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype typ
 void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size, Reduction op,
                               int root) const {
   const TraceSpan span(TraceKind::communication, "reduce", count * size);
+  const Waiting waiting("MPI_Reduce", size_ == all_ranks);
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece) {
@@ -150,6 +162,7 @@ void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, 
 void Communicator::reduce_scatter_raw(const void* all, void* mine, std::span<const int> counts,
                                       MPI_Datatype type) const {
   const TraceSpan span(TraceKind::communication, "reduce_scatter", bytes_of(counts, type));
+  const Waiting waiting("MPI_Reduce_scatter", size_ == all_ranks);
   (void)displacements(counts);
   check_mpi(MPI_Reduce_scatter(all, mine, counts.data(), type, MPI_SUM, comm_), "MPI_Reduce_scatter");
 }
@@ -157,6 +170,7 @@ void Communicator::reduce_scatter_raw(const void* all, void* mine, std::span<con
 void Communicator::allgather_raw(const void* mine, std::size_t count, void* all, std::span<const int> counts,
                                  MPI_Datatype type) const {
   const TraceSpan span(TraceKind::communication, "allgather", bytes_of(counts, type));
+  const Waiting waiting("MPI_Allgatherv", size_ == all_ranks);
   const auto at = displacements(counts);
   check_mpi(MPI_Allgatherv(mine, narrow<int>(count, "a message"), type, all, counts.data(), at.data(), type, comm_),
             "MPI_Allgatherv");
@@ -185,6 +199,7 @@ std::vector<std::byte> Communicator::gather_bytes(std::span<const std::byte> min
 
 void Communicator::send_bytes(std::span<const std::byte> bytes, int destination, int tag) const {
   const TraceSpan span(TraceKind::communication, "send", bytes.size());
+  const Waiting waiting("MPI_Send", false);
   for (std::size_t done = 0; done < bytes.size(); done += piece_bytes)
     check_mpi(MPI_Send(bytes.data() + done, int(std::min(piece_bytes, bytes.size() - done)), MPI_BYTE, destination, tag,
                        comm_),
@@ -193,6 +208,7 @@ void Communicator::send_bytes(std::span<const std::byte> bytes, int destination,
 
 void Communicator::receive_bytes(std::span<std::byte> bytes, int source, int tag) const {
   const TraceSpan span(TraceKind::communication, "receive", bytes.size());
+  const Waiting waiting("MPI_Recv", false);
   for (std::size_t done = 0; done < bytes.size(); done += piece_bytes)
     check_mpi(MPI_Recv(bytes.data() + done, int(std::min(piece_bytes, bytes.size() - done)), MPI_BYTE, source, tag,
                        comm_, MPI_STATUS_IGNORE),

@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <mpi.h>
 #include <sched.h>
+#include <unistd.h>
 
 namespace slr {
 namespace {
@@ -47,6 +48,8 @@ MpiSession::~MpiSession() {
 }
 
 void abort_job(int exit_code) {
+  constexpr unsigned patience_seconds = 20;
+  ::alarm(patience_seconds); // MPI may be what is stuck: the signal's default action ends this process
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }

@@ -27,4 +27,18 @@ void Adam::step(std::span<double> weights, std::span<const double> gradient, dou
   }
 }
 
+void Adam::save(StateWriter& to) const {
+  to.put_integers("steps", {steps_});
+  to.put_doubles("first", first_);
+  to.put_doubles("second", second_);
+}
+
+void Adam::restore(StateReader& from) {
+  steps_ = from.get<std::int64_t>("steps").at(0);
+  first_ = from.get<double>("first");
+  second_ = from.get<double>("second");
+  if (first_.size() != scales_.size() || second_.size() != scales_.size())
+    throw Error(ExitCode::bad_data, "the checkpoint is of another refinement; use --fresh to start anew");
+}
+
 } // namespace slr::refine

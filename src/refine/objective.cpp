@@ -123,4 +123,15 @@ double Objective::loss() {
   return allreduce_exact(comm_, std::span<const ExactSum>(&sum, 1))[0] / static_cast<double>(examples_.images());
 }
 
+void Objective::save(StateWriter& to) const {
+  std::vector<std::int64_t> exponents;
+  for (const auto& grid : grids_) exponents.push_back(grid.exponent());
+  to.put_integers("grids", exponents);
+}
+
+void Objective::restore(StateReader& from) {
+  grids_.clear();
+  for (const auto exponent : from.get<std::int64_t>("grids")) grids_.emplace_back(static_cast<int>(exponent), bits_);
+}
+
 } // namespace slr::refine

@@ -84,7 +84,8 @@ public:
   /// Judges where it is after a pass; whether to go on.
   [[nodiscard]] bool judge(double fit_loss) {
     const double before = last_;
-    last_ = judge_.loss();
+    const auto pass = result_.epochs.size();
+    last_ = pass < judged_.size() ? judged_[pass] : judge_.loss();
     rises_ = last_ < before ? 0 : rises_ + 1;
     result_.epochs.push_back({fit_loss, last_});
     const std::int64_t epoch = std::ssize(result_.epochs);
@@ -98,6 +99,38 @@ public:
     result_.stop_reason = StopReason::no_improvement;
     return false;
   }
+  /// Where it is, for optimisers that can go on from there. Collective.
+  void save(StateWriter& to) const {
+    std::vector<double> fit, selection;
+    for (const auto& epoch : result_.epochs) {
+      fit.push_back(epoch.fit_loss);
+      selection.push_back(epoch.selection_loss);
+    }
+    to.put_doubles("fit", fit);
+    to.put_doubles("selection", selection);
+    to.put("best", std::span<const float>(best_));
+    to.put_doubles("losses_after", {last_, result_.selection_loss_after});
+    to.put_integers("passes", {rises_, result_.best_epoch});
+    objective_.save(to);
+  }
+  void restore(StateReader& from) {
+    const auto fit = from.get<double>("fit"), selection = from.get<double>("selection");
+    for (std::size_t i = 0; i < fit.size(); ++i) result_.epochs.push_back({fit[i], selection.at(i)});
+    best_ = from.get<float>("best");
+    const auto losses = from.get<double>("losses_after");
+    const auto passes = from.get<std::int64_t>("passes");
+    last_ = losses.at(0);
+    result_.selection_loss_after = losses.at(1);
+    rises_ = passes.at(0);
+    result_.best_epoch = passes.at(1);
+    objective_.restore(from);
+  }
+  /// For an optimiser that is gone through again: only what passes were judged to be, and the objective's grids.
+  void judge_again(StateReader& from) {
+    judged_ = from.get<double>("selection");
+    objective_.restore(from);
+  }
+
   void diverged() { result_.stop_reason = StopReason::diverged; }
   [[nodiscard]] Result result() && {
     tape_.set_weights(best_);
@@ -113,51 +146,124 @@ private:
   const Listener& listener_;
   std::vector<double> start_, pulls_;
   std::vector<float> best_;
-  double last_ = 0;        ///< on the selection images
-  std::int64_t rises_ = 0; ///< passes in a row after which it was not smaller
+  double last_ = 0;            ///< on the selection images
+  std::int64_t rises_ = 0;     ///< passes in a row after which it was not smaller
+  std::vector<double> judged_; ///< losses on the selection images that are known already, per pass
   Result result_;
 };
 
-void run_adam(Search& search, std::int64_t blocks) {
-  const Settings& settings = search.settings();
-  const std::int64_t size = settings.batch_blocks, batches = (blocks + size - 1) / size;
-  const OneCycle cycle{settings.peak_rate, batches * settings.epochs};
-  auto weights = search.start();
-  Adam adam(search.scales());
-  double sum = 0;
-  for (std::int64_t epoch = 1, step = 0; epoch == 1 || search.judge(sum / static_cast<double>(blocks)); ++epoch) {
-    const auto order = order_of_pass(blocks, settings.seed, epoch);
-    sum = 0;
-    for (std::int64_t batch = 0; batch < batches; ++batch) {
-      const std::int64_t count = std::min(size, blocks - batch * size);
+/// Mini-batches, pass after pass; a stopped run goes on with the next mini-batch.
+class AdamRun {
+public:
+  AdamRun(Search& search, std::int64_t blocks)
+      : search_(search), blocks_(blocks), weights_(search.start()), adam_(search.scales()) {
+    auto* const checkpoints = search.settings().checkpoints;
+    if (const auto saved = take(checkpoints, "adam")) restore(*saved);
+    kept_ = keep(checkpoints, "adam", [this](StateWriter& to) { save(to); });
+  }
+  void run() {
+    do run_pass();
+    while (search_.judge(sum_ / static_cast<double>(blocks_)));
+  }
+
+private:
+  void run_pass() {
+    const Settings& settings = search_.settings();
+    const std::int64_t size = settings.batch_blocks, batches = (blocks_ + size - 1) / size;
+    const OneCycle cycle{settings.peak_rate, batches * settings.epochs};
+    if (batch_ == batches) batch_ = 0; // the last pass is behind us, not one that was stopped
+    const std::int64_t pass = step_ / batches;
+    if (batch_ == 0) sum_ = 0;
+    const auto order = order_of_pass(blocks_, settings.seed, pass + 1);
+    while (batch_ < batches) {
+      const std::int64_t count = std::min(size, blocks_ - batch_ * size);
       const auto part =
-          std::span(order).subspan(static_cast<std::size_t>(batch * size), static_cast<std::size_t>(count));
-      const auto [loss, gradient] = search.gradient(weights, part);
-      adam.step(weights, gradient, cycle.rate(step++));
-      search.move_to(weights);
-      sum += loss * static_cast<double>(count);
-      search.tell(batch + 1, batches);
+          std::span(order).subspan(static_cast<std::size_t>(batch_ * size), static_cast<std::size_t>(count));
+      const auto [loss, gradient] = search_.gradient(weights_, part);
+      adam_.step(weights_, gradient, cycle.rate(step_++));
+      search_.move_to(weights_);
+      sum_ += loss * static_cast<double>(count);
+      search_.tell(++batch_, batches);
+      if (batch_ < batches) poll(settings.checkpoints); // behind the last one the pass is judged first
     }
   }
-}
+  void save(StateWriter& to) const {
+    to.put_integers("place", {step_, batch_});
+    to.put_doubles("sum", {sum_});
+    to.put_doubles("weights", weights_);
+    adam_.save(to);
+    search_.save(to);
+  }
+  void restore(StateReader& from) {
+    const auto place = from.get<std::int64_t>("place");
+    step_ = place.at(0);
+    batch_ = place.at(1);
+    sum_ = from.get<double>("sum").at(0);
+    weights_ = from.get<double>("weights");
+    adam_.restore(from);
+    search_.restore(from);
+    search_.move_to(weights_);
+  }
 
-void run_lmvm(Search& search, std::int64_t blocks) {
-  std::vector<std::int64_t> all(static_cast<std::size_t>(blocks));
-  std::iota(all.begin(), all.end(), 0);
-  auto weights = search.start();
-  const auto function = [&](std::span<const double> at, std::span<double> gradient) {
-    search.move_to(at);
-    const auto value = search.gradient(at, all);
-    std::copy(value.gradient.begin(), value.gradient.end(), gradient.begin());
-    search.tell(1, 1);
-    return value.loss + search.pull_loss(at);
-  };
-  const auto after_iteration = [&](std::span<const double> at, double value) {
-    search.move_to(at);
-    return search.judge(value - search.pull_loss(at));
-  };
-  minimize_lmvm(function, weights, static_cast<int>(search.settings().epochs), after_iteration);
-}
+  Search& search_;
+  std::int64_t blocks_;
+  std::vector<double> weights_;
+  Adam adam_;
+  std::int64_t step_ = 0, batch_ = 0; ///< of all passes, of this pass
+  double sum_ = 0;                    ///< of this pass' losses
+  Checkpoints::Kept kept_;
+};
+
+/// Quasi-Newton steps on all images. The optimiser's own history is PETSc's; what a stopped run evaluated is kept, and
+/// the optimiser gone through it again.
+class LmvmRun {
+public:
+  LmvmRun(Search& search, std::int64_t blocks) : search_(search), all_(static_cast<std::size_t>(blocks)) {
+    std::iota(all_.begin(), all_.end(), 0);
+    auto* const checkpoints = search.settings().checkpoints;
+    if (const auto saved = take(checkpoints, "lmvm")) {
+      losses_ = saved->get<double>("losses");
+      gradients_ = saved->get<double>("gradients");
+      search_.judge_again(*saved);
+    }
+    kept_ = keep(checkpoints, "lmvm", [this](StateWriter& to) {
+      to.put_doubles("losses", losses_);
+      to.put_doubles("gradients", gradients_);
+      search_.save(to);
+    });
+  }
+  void run() {
+    auto weights = search_.start();
+    const auto function = [&](std::span<const double> at, std::span<double> gradient) {
+      if (evaluation_ == losses_.size()) evaluate(at);
+      const auto size = static_cast<std::ptrdiff_t>(at.size());
+      const auto begin = gradients_.begin() + static_cast<std::ptrdiff_t>(evaluation_) * size;
+      std::copy(begin, begin + size, gradient.begin());
+      return losses_[evaluation_++] + search_.pull_loss(at);
+    };
+    const auto after_iteration = [&](std::span<const double> at, double value) {
+      search_.move_to(at);
+      return search_.judge(value - search_.pull_loss(at));
+    };
+    minimize_lmvm(function, weights, static_cast<int>(search_.settings().epochs), after_iteration);
+  }
+
+private:
+  void evaluate(std::span<const double> at) {
+    poll(search_.settings().checkpoints);
+    search_.move_to(at);
+    const auto value = search_.gradient(at, all_);
+    gradients_.insert(gradients_.end(), value.gradient.begin(), value.gradient.end());
+    losses_.push_back(value.loss);
+    search_.tell(1, 1);
+  }
+
+  Search& search_;
+  std::vector<std::int64_t> all_;
+  std::vector<double> losses_, gradients_; ///< of all evaluations
+  std::size_t evaluation_ = 0;
+  Checkpoints::Kept kept_;
+};
 
 } // namespace
 
@@ -187,9 +293,9 @@ Result refine(const Communicator& comm, const Problem& problem, const Examples& 
   Search search(tape, objective, judge, settings, listener);
   try {
     if (settings.optimizer == Optimizer::lmvm)
-      run_lmvm(search, fit.blocks());
+      LmvmRun(search, fit.blocks()).run();
     else
-      run_adam(search, fit.blocks());
+      AdamRun(search, fit.blocks()).run();
   } catch (const Error& error) {
     if (error.code() != ExitCode::numerical) throw;
     search.diverged();

@@ -7,6 +7,7 @@
 #include <boost/program_options.hpp>
 
 #include <charconv>
+#include <cmath>
 #include <limits>
 #include <sstream>
 
@@ -62,6 +63,16 @@ public:
       value = number;
     };
     options_.add_options()(name.c_str(), po::value<std::string>()->value_name("N")->notifier(check), doc);
+  }
+  void positive(const std::string& name, std::optional<double>& value, const char* doc) {
+    const auto check = [=, this, &value](const std::string& word) {
+      double number = 0;
+      const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), number);
+      if (error != std::errc{} || end != word.data() + word.size() || !(number > 0) || !std::isfinite(number))
+        fail("--" + name + " is " + printable(word, 60) + ", expected a number > 0");
+      value = number;
+    };
+    options_.add_options()(name.c_str(), po::value<std::string>()->value_name("X")->notifier(check), doc);
   }
   void positional(std::string& value) { hidden_.add_options()("positional", po::value(&value)); }
 
@@ -161,6 +172,7 @@ CompressOptions parse_compress(Arguments arguments) {
   line.flag("plan", o.plan, "print structures, cost, time and memory per rank as far as they are known, and stop");
   line.integer("ranks", 1, unbounded, o.plan_ranks, "with --plan: for so many ranks instead of those it runs on");
   line.flag("resume", o.resume, "continue an unfinished run (also the default); without one, start");
+  line.positive("max-hours", o.max_hours, "stop at a checkpoint (exit code 75) before so many hours are over");
   line.flag("fresh", o.fresh, "remove what this program wrote to the output folder and start anew");
   line.text("reproduce", o.reproduce, "MANIFEST", "repeat the run of a manifest.json and compare the results' hashes");
   line.flag("print-config", o.print_config, "print the complete configuration and stop");

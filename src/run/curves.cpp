@@ -28,6 +28,13 @@ constexpr std::int64_t probe_images =
 constexpr double dear_probe_macs = 2e11; ///< a probe that takes more is done once per row, not twice
 constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
 
+/// Whether the network is measured with this point of a row: at a quarter and at three quarters of it, where budgets
+/// usually fall, or in the middle only.
+bool is_probed(std::size_t point, std::size_t points, bool is_once) {
+  const auto quarter = points / 4;
+  return is_once ? point == points / 2 : point == quarter || point == points - 1 - quarter;
+}
+
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
 /// columns.
 std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool is_implicit) {
@@ -48,6 +55,9 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool
     for (; rank > least; rank = std::min(rank - 1, static_cast<std::int64_t>(rank_step * static_cast<double>(rank))))
       row.ranks.push_back(rank);
     row.ranks.push_back(least);
+    for (std::size_t r = 0; r < row.ranks.size(); ++r)
+      if (!is_probed(r, row.ranks.size(), true) && !is_probed(r, row.ranks.size(), false))
+        row.without_factors.push_back(row.ranks[r]);
     rows.push_back(std::move(row));
   }
   return rows;
@@ -61,13 +71,6 @@ std::int64_t thinning_of(const graph::Layer& layer, const store::FeatureSet& fea
          samples / static_cast<double>(2 * thinning) >= samples_per_column * static_cast<double>(layer.cols))
     thinning *= 2;
   return thinning;
-}
-
-/// Whether the network is measured with this point of a row: at a quarter and at three quarters of it, where budgets
-/// usually fall, or in the middle only.
-bool is_probed(std::size_t point, std::size_t points, bool is_once) {
-  const auto quarter = points / 4;
-  return is_once ? point == points / 2 : point == quarter || point == points - 1 - quarter;
 }
 
 /// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
@@ -165,7 +168,8 @@ private:
 
 Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
                       const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                      const ImageFeed& feed, const Configuration& config, Progress& progress) {
+                      const ImageFeed& feed, const Configuration& config, Progress& progress,
+                      Checkpoints& checkpoints) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto count = static_cast<std::int64_t>(network.layers.size());
   auto probe =
@@ -173,6 +177,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   auto options = constrained_options(config);
   options.trial_iterations = trial_iterations;
   options.pulls = {1e-3, 1e-2, 1e-1};
+  options.checkpoints = &checkpoints;
   std::vector<double> weights;
   for (const auto& layer : network.layers)
     weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
@@ -184,19 +189,46 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
                            static_cast<double>(std::min(config.calibration.images, probe_images) / 10) >
                        dear_probe_macs;
   Stopwatch stopwatch(comm, network, needs_latency(config));
-  result.network_latency = stopwatch.network();
+  std::int64_t finished = 0; // layers of an earlier start
+  if (const auto saved = checkpoints.take("curves")) {
+    finished = saved->get<std::int64_t>("finished").at(0);
+    result = curves_from_text(saved->text("curves"));
+  } else {
+    result.network_latency = stopwatch.network();
+  }
+  const auto kept = checkpoints.keep("curves", [&](StateWriter& to) {
+    to.put_integers("finished", {finished});
+    to.put_text("curves", curves_text(result));
+  });
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto& layer = network.layers[i];
     progress.layer(static_cast<std::int64_t>(i), count, layer.name);
     if (!dense_reasons[i].empty()) continue;
-    const auto [problem, scale] =
-        prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
-    const bool is_implicit = is_implicit_cheaper(comm.allreduce_value(problem.fit.count), layer.cols);
-    const auto rows = rows_of(layer, dense_parameters(network, layer), is_implicit);
-    if (rows.empty()) continue;
-    const auto statistics =
-        is_implicit ? measure_means(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
-    const auto path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
+    if (static_cast<std::int64_t>(i) < finished) {
+      const bool was_traced = !curves[i].rows.empty() || !curves[i].failure.empty();
+      if (was_traced) collectively(comm, [&] { probe.advance(layer); });
+      continue;
+    }
+    const Checkpoints::Unit unit(checkpoints, "curve-" + std::to_string(i));
+    std::vector<PathRow> rows;
+    Path path;
+    try {
+      const auto [problem, scale] =
+          prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
+      const bool is_implicit = is_implicit_cheaper(comm.allreduce_value(problem.fit.count), layer.cols);
+      rows = rows_of(layer, dense_parameters(network, layer), is_implicit);
+      if (rows.empty()) continue;
+      const auto statistics =
+          is_implicit ? measure_means(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
+      path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;
+      curves[i].failure = error.what();
+      progress.warning(std::string(error.what()) + "; the layer stays dense (on_failure: keep_dense)");
+      collectively(comm, [&] { probe.advance(layer); });
+      finished = static_cast<std::int64_t>(i) + 1;
+      continue;
+    }
     curves[i].pull = path.pull;
     curves[i].dense_latency = stopwatch.layer(layer, nullptr);
     collectively(comm, [&] { probe.advance(layer); });
@@ -215,6 +247,8 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
       }
       curves[i].rows.push_back(std::move(points));
     }
+    finished = static_cast<std::int64_t>(i) + 1;
+    checkpoints.poll();
   }
   return result;
 }

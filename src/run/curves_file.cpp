@@ -49,6 +49,7 @@ std::string curves_text(const Curves& curves) {
       rows.push_back(std::move(points));
     }
     json.push_back({{"pull", curve.pull}, {"dense_latency", curve.dense_latency}, {"rows", std::move(rows)}});
+    if (!curve.failure.empty()) json.back()["failure"] = curve.failure;
   }
   Json whole{{"schema", current_schema}, {"network_latency", curves.network_latency}, {"layers", std::move(json)}};
   whole["sha256"] = sha256(whole.dump()); // of everything before it
@@ -67,6 +68,7 @@ Curves curves_from_text(const std::string& text) {
       auto& curve = curves.layers.emplace_back();
       curve.pull = measured(layer.at("pull"));
       curve.dense_latency = measured(layer.at("dense_latency"));
+      curve.failure = layer.value("failure", std::string());
       for (const auto& row : layer.at("rows")) {
         auto& points = curve.rows.emplace_back();
         for (const auto& point : row) {

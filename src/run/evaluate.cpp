@@ -45,7 +45,8 @@ std::optional<double> paired_error(double after, double before, std::int64_t cha
 } // namespace
 
 Accuracy evaluate(const Communicator& comm, const Network& candidate, const Network* reference, const ImageFeed& feed,
-                  std::int64_t images, const ImageFilter& filter, Progress& progress, const EvaluationSink& sink) {
+                  std::int64_t images, const ImageFilter& filter, Progress& progress, const EvaluationSink& sink,
+                  const Checkpoints* checkpoints) {
   const auto share = share_of_rank(comm, images);
   Counts counts;
   ExactSum kl;
@@ -56,6 +57,7 @@ Accuracy evaluate(const Communicator& comm, const Network& candidate, const Netw
     if (reference) reference_executor.emplace(reference->model);
     const auto images_at_once = batch_images(candidate, most_images_at_once);
     for (std::int64_t done = 0; done < share.count; done += images_at_once) {
+      if (checkpoints) checkpoints->stop_if_asked();
       const auto count = std::min(images_at_once, share.count - done);
       const auto batch = feed.read(share.first + done, count);
       const auto logits = executor.run_one(candidate.input, batch.input, candidate.logits);

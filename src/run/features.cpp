@@ -124,7 +124,7 @@ slr::Activation solver_activation(const graph::Activation& activation) {
 
 void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
                       const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
-                      const std::filesystem::path& folder, Progress& progress) {
+                      const std::filesystem::path& folder, Progress& progress, const Checkpoints& checkpoints) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto sampling = sampling_of(config);
   progress.stage("calibrate", share.count);
@@ -146,6 +146,7 @@ void capture_features(const Communicator& comm, const Network& network, const st
     infer::Executor executor(network.model);
     const auto images_at_once = batch_images(network, most_images_at_once);
     for (std::int64_t done = 0; done < share.count; done += images_at_once) {
+      checkpoints.stop_if_asked();
       const auto count = std::min(images_at_once, share.count - done);
       auto batch = feed.read(share.first + done, count);
       auto values = executor.run({{network.input, batch.input}}, fetches);
@@ -175,7 +176,7 @@ Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) :
 }
 
 std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::string& name,
-                                       const infer::Sampling& sampling) {
+                                       const infer::Sampling& sampling, bool is_wanted) {
   const auto layers = graph::find_layers(model);
   const auto& layer = layer_named(layers, name);
   const auto live = live_before(model, layer.node);
@@ -184,6 +185,7 @@ std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::str
   for (std::size_t b = 0; b < batches_.size(); ++b) {
     auto& values = batches_[b];
     values = advance_values(executor, std::move(values), live);
+    if (!is_wanted) continue;
     const auto& input = values.at(layer.input);
     const auto table = infer::sample_batch(sampling, images_[b], name, infer::output_map(layer, input.dims));
     const auto patches = infer::patches(input, layer, table);

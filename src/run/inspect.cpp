@@ -17,11 +17,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-enum class Content { run_folder, features, images, shard, factors, manifest, report, job, model };
+enum class Content { run_folder, features, images, shard, factors, checkpoint, manifest, report, job, model };
 
 Error not_recognised(const fs::path& path) {
   return Error(ExitCode::bad_data,
-               path.string() + " is no ONNX model, no packed images, no features, no factors, no manifest or report, "
+               path.string() + " is no ONNX model, no packed images, no features, no factors, no checkpoint, no manifest or report, "
                                "and no output folder of a run: give one of these");
 }
 
@@ -35,6 +35,7 @@ Content content_of_folder(const fs::path& folder) {
 Content content_of_hdf5(const fs::path& path) {
   const auto file = store::Hdf5File::open(path);
   if (file.is_dataset("/images")) return Content::images;
+  if (file.attribute("/", "checkpoint_schema")) return Content::checkpoint;
   if (file.attribute("/", "schema") && !file.attribute("/", "shard_index")) {
     const auto groups = file.children("/");
     if (std::all_of(groups.begin(), groups.end(), [&](const auto& g) { return file.is_dataset("/" + g + "/U"); }))
@@ -101,6 +102,8 @@ void inspect(const Communicator& alone, const fs::path& path, bool verify, const
     if (verify && fs::is_regular_file(OutputFiles{folder}.manifest()))
       verify_run_of(alone, folder, path.string(), print);
     return;
+  case Content::checkpoint:
+    return inspect_checkpoint(path, print);
   case Content::features:
     return inspect_features(alone, path, verify, print);
   case Content::images:

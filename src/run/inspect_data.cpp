@@ -4,6 +4,7 @@
 
 #include "slr/base/text.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/store/checkpoint_file.hpp"
 #include "slr/store/factors.hpp"
 #include "slr/store/feature_set.hpp"
 #include "slr/store/packed_images.hpp"
@@ -184,6 +185,15 @@ void inspect_factors(const fs::path& file, bool verify, const Print& print) {
   print(text + "\n" + table.text() + "\ncertificates\n" + certificates);
   if (verify)
     print("\nverified: the factors of " + counted(std::ssize(names), "layer") + " are finite and fit together\n");
+}
+
+void inspect_checkpoint(const fs::path& path, const Print& print) {
+  const auto found = store::verify_checkpoint(path);
+  print("Checkpoint " + path.string() + "\n" + fact("program", found.header.program) +
+        fact("model SHA-256", found.header.model_sha256) + fact("ranks", std::to_string(found.header.mpi_ranks)) +
+        fact("size", words_for_bytes(static_cast<double>(found.bytes))));
+  for (const auto& part : found.parts) print(fact("part", part));
+  print("every checksum is right\n");
 }
 
 } // namespace slr::run

@@ -38,6 +38,7 @@ void inspect_images(const std::filesystem::path& file, bool verify, const Print&
 void inspect_shard(const std::filesystem::path& file, bool verify, const Print& print);
 void inspect_features(const Communicator& alone, const std::filesystem::path& folder, bool verify, const Print& print);
 void inspect_factors(const std::filesystem::path& file, bool verify, const Print& print);
+void inspect_checkpoint(const std::filesystem::path& file, const Print& print);
 void inspect_manifest(const std::filesystem::path& file, const nlohmann::ordered_json& manifest, const Print& print);
 void inspect_report(const std::filesystem::path& file, const nlohmann::ordered_json& report, const Print& print);
 void inspect_run(const std::filesystem::path& folder, const Print& print);

@@ -6,11 +6,15 @@
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/session.hpp"
+#include "slr/mpi/watchdog.hpp"
+#include "slr/run/job_checkpoints.hpp"
 #include "slr/run/json_text.hpp"
 #include "slr/run/own_layers.hpp"
 #include "slr/run/plan_job.hpp"
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
+#include "slr/run/verify_outputs.hpp"
 #include "slr/store/packed_images.hpp"
 
 #include <cstdio>
@@ -27,7 +31,7 @@ void print(const Communicator& comm, const std::string& text) {
 
 /// Where the calibration images are, packed: the file named, or the one packed into the output folder.
 store::ImageSource packed_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                                      Progress& progress) {
+                                      Progress& progress, const Checkpoints& checkpoints) {
   auto source = image_source(config.data.calibration);
   const auto kind = collectively(comm, [&] { return store::open_images(source)->kind(); });
   if (kind == store::ImageKind::packed) return source;
@@ -37,6 +41,7 @@ store::ImageSource packed_calibration(const Communicator& comm, const Configurat
     store::PackOptions options;
     bool has_begun = false;
     options.progress = [&](std::int64_t done, std::int64_t total) {
+      checkpoints.stop_if_asked();
       if (!has_begun) progress.stage("pack", total);
       has_begun = true;
       progress.advance(done);
@@ -54,8 +59,8 @@ ImageFeed open_feed(const Communicator& comm, const store::ImageSource& source, 
 }
 
 ImageFeed open_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                           const Network& network, Progress& progress) {
-  auto feed = open_feed(comm, packed_calibration(comm, config, files, progress), config, network);
+                           const Network& network, Progress& progress, const Checkpoints& checkpoints) {
+  auto feed = open_feed(comm, packed_calibration(comm, config, files, progress, checkpoints), config, network);
   if (feed.size() < config.calibration.images)
     throw Error(ExitCode::configuration, config.where("calibration.images") + ": calibration.images asks for " +
                                              std::to_string(config.calibration.images) +
@@ -66,7 +71,7 @@ ImageFeed open_calibration(const Communicator& comm, const Configuration& config
 /// The feature shards of this configuration: those that are there and fit, else captured now.
 store::FeatureSet open_features(const Communicator& comm, const Network& network, const std::vector<std::string>& dense,
                                 const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
-                                Progress& progress) {
+                                Progress& progress, const Checkpoints& checkpoints) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < network.layers.size(); ++i)
     if (dense[i].empty()) names.push_back(network.layers[i].name);
@@ -75,12 +80,11 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   on_root(comm, [&] { is_complete = std::filesystem::exists(files.features_view()); });
   if (!comm.broadcast_value(is_complete)) {
     on_root(comm, [&] { std::filesystem::remove_all(files.features()); }); // what a killed run left
-    capture_features(comm, network, names, feed, config, hash, files.features(), progress);
+    capture_features(comm, network, names, feed, config, hash, files.features(), progress, checkpoints);
     auto features = store::FeatureSet::open(comm, files.features().string());
     on_root(comm, [&] { store::write_virtual_features(features, files.features_view()); });
     return features;
   }
-  on_root(comm, [&] { std::filesystem::remove_all(files.features() / "inputs"); });
   progress.note("features of an earlier run are used: " + files.features().string());
   auto features = store::FeatureSet::open(comm, files.features().string());
   if (features.config_hash() != hash || features.model_sha256() != network.sha256)
@@ -102,22 +106,24 @@ void link_features(const OutputFiles& from, const OutputFiles& to) {
 
 /// Accuracy on data.validation, else on the report images of the calibration set.
 Accuracy judge(const Communicator& comm, const Network& original, const Network& compressed,
-               const ImageFeed& calibration, const Configuration& config, Progress& progress, std::string& judged_on) {
+               const ImageFeed& calibration, const Configuration& config, Progress& progress,
+               const Checkpoints& checkpoints, std::string& judged_on) {
   if (config.data.validation.is_given()) {
     judged_on = "data.validation";
     const auto feed = open_feed(comm, image_source(config.data.validation), config, original);
-    return evaluate(comm, compressed, &original, feed, feed.size(), {}, progress);
+    return evaluate(comm, compressed, &original, feed, feed.size(), {}, progress, {}, &checkpoints);
   }
   judged_on = "the report images of data.calibration";
   return evaluate(
       comm, compressed, &original, calibration, config.calibration.images,
-      [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress);
+      [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress, {}, &checkpoints);
 }
 
 /// The layers' curves: those of an earlier start of this run, else measured now and kept.
 Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
                    const std::vector<std::string>& dense, const store::FeatureSet& features, const ImageFeed& feed,
-                   const Configuration& config, const OutputFiles& files, Progress& progress) {
+                   const Configuration& config, const OutputFiles& files, Progress& progress,
+                   Checkpoints& checkpoints) {
   std::string text;
   on_root(comm, [&] {
     if (std::filesystem::exists(files.curves())) text = read_file(files.curves());
@@ -127,7 +133,7 @@ Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network
     progress.note("curves of an earlier run are used: " + files.curves().string());
     return curves_from_text(text);
   }
-  auto curves = measure_curves(comm, row_grid, network, dense, features, feed, config, progress);
+  auto curves = measure_curves(comm, row_grid, network, dense, features, feed, config, progress, checkpoints);
   on_root(comm, [&] { write_file_atomically(files.curves(), curves_text(curves)); });
   return curves;
 }
@@ -158,7 +164,8 @@ struct Prepared {
 /// Solves, writes and judges one result; returns its report.
 nlohmann::ordered_json compress_point(const Communicator& comm, const Configuration& config, const Network& network,
                                       const Prepared& shared, const BudgetPoint& point, const OutputFiles& files,
-                                      StageClock clock, bool& is_missed, Progress& progress) {
+                                      StageClock clock, bool& is_missed, Progress& progress,
+                                      JobCheckpoints& checkpoints) {
   const auto limit = point.limit_of(Resource::parameters);
   Allotment allotment = no_limit(network);
   clock.measure("budget", [&] {
@@ -167,36 +174,49 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
     else if (config.method.kind == MethodKind::constrained)
       allotment = allot(network, shared.dense, shared.curves, point, config);
     else if (limit)
-      allotment =
-          find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit, progress);
+      allotment = find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit,
+                                     progress, checkpoints);
   });
+  Checkpoints::Kept kept_allotment;
+  if (config.method.kind == MethodKind::relaxed && limit) kept_allotment = keep_shared_factor(checkpoints, allotment);
   auto result = clock.measure("solve", [&] {
     return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, &shared.feed, config, limit,
-                 files.features(), progress);
+                 files.features(), progress, checkpoints);
   });
+  const auto kept_outcomes = keep_outcomes(checkpoints, result.layers);
   std::optional<RefineOutcome> refined;
   if (config.refine.epochs > 0)
-    refined =
-        clock.measure("refine", [&] { return refine_network(comm, network, shared.feed, config, result, progress); });
+    refined = clock.measure(
+        "refine", [&] { return refine_network(comm, network, shared.feed, config, result, progress, checkpoints); });
+  const auto kept_refined = keep_refined(checkpoints, refined);
+  const auto unverified = files.unverified();
   clock.measure("export", [&] {
     tidy(result);
     on_root(comm, [&] {
-      graph::write_model(result.model, files.compressed());
-      write_factors(result, refined, network, configuration_hash(config), files.factors());
+      std::filesystem::remove_all(unverified.folder);
+      std::filesystem::create_directories(unverified.folder);
+      graph::write_model(result.model, unverified.compressed());
+      write_factors(result, refined, network, configuration_hash(config), unverified.factors());
     });
   });
   // The accuracy is that of the file that was written, read back.
   std::string judged_on;
   const auto accuracy = clock.measure("evaluate", [&] {
-    const auto compressed = load_network(comm, files.compressed());
-    return judge(comm, network, compressed, shared.feed, config, progress, judged_on);
+    const auto compressed = load_network(comm, unverified.compressed());
+    return checkpoints.guard(
+        [&] { return judge(comm, network, compressed, shared.feed, config, progress, checkpoints, judged_on); });
   });
   nlohmann::ordered_json latency;
   clock.measure("latency", [&] { on_root(comm, [&] { latency = latency_json(network.model, result.model); }); });
+  clock.measure("verify", [&] { verify_outputs(comm, network, result, files, unverified); });
   auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
   on_root(comm, [&] { report["latency"] = latency; });
   report["refine"] = refine_json(refined);
-  on_root(comm, [&] { write_file_atomically(files.report(), json_text(report)); });
+  report["run"].update(checkpoints.json());
+  on_root(comm, [&] {
+    write_file_atomically(unverified.report(), json_text(report));
+    publish(unverified, files);
+  });
   print(comm, report_table(report));
   bool misses = result.is_failure_tolerated;
   on_root(comm, [&] {
@@ -208,33 +228,55 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
         misses = misses || report["model"][to_text(resource) + "_after"].get<std::int64_t>() > at_most;
       }
   });
-  is_missed = comm.broadcast_value(misses) || is_missed;
+  is_missed = comm.broadcast_value(misses);
   return report;
 }
 
 /// One whole run into its folder; returns the exit code.
 ExitCode compress(const Communicator& comm, const Configuration& config, const Network& network,
-                  const std::vector<BudgetPoint>& points, const OutputFiles& files, Progress& progress) {
+                  const std::vector<BudgetPoint>& points, const OutputFiles& files, Progress& progress,
+                  JobCheckpoints& checkpoints) {
   StageClock clock;
   const auto dense = dense_reasons(network, config);
-  auto feed = clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress); });
-  auto features =
-      clock.measure("calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress); });
+  auto feed =
+      clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress, checkpoints); });
+  auto features = clock.measure(
+      "calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress, checkpoints); });
   Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {}};
   if (config.method.kind == MethodKind::constrained && config.budget.spread == Spread::network)
     clock.measure("curves", [&] {
-      shared.curves =
-          open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files, progress);
+      shared.curves = open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files,
+                                  progress, checkpoints);
     });
+  for (std::size_t i = 0; i < shared.curves.layers.size(); ++i)
+    if (const auto& failure = shared.curves.layers[i].failure; !failure.empty())
+      shared.dense[i] = failed_layer + failure;
   bool is_missed = false;
   std::vector<nlohmann::ordered_json> reports;
-  for (const auto& point : points) {
+  std::vector<std::int64_t> finished; // per result whether it missed its target
+  if (const auto saved = checkpoints.take("results")) finished = saved->get<std::int64_t>("is_missed");
+  const auto earlier = finished.size();
+  const auto kept = checkpoints.keep("results", [&](StateWriter& to) { to.put_integers("is_missed", finished); });
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    const auto& point = points[i];
     const auto below = files.point(point.name);
+    if (i < earlier) {
+      nlohmann::ordered_json report;
+      on_root(comm, [&] { report = read_json(below.report()); });
+      reports.push_back(std::move(report));
+      is_missed = is_missed || finished[i] != 0;
+      continue;
+    }
+    const Checkpoints::Unit unit(checkpoints, "result-" + std::to_string(i));
     if (!point.name.empty()) {
       progress.note("result " + point.name);
       on_root(comm, [&] { link_features(files, below); });
     }
-    reports.push_back(compress_point(comm, config, network, shared, point, below, clock, is_missed, progress));
+    bool is_missed_here = false;
+    reports.push_back(
+        compress_point(comm, config, network, shared, point, below, clock, is_missed_here, progress, checkpoints));
+    finished.push_back(is_missed_here ? 1 : 0);
+    is_missed = is_missed || is_missed_here;
   }
   on_root(comm, [&] {
     FileHashes hashes;
@@ -249,10 +291,26 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
     }
     write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, points, hashes)));
   });
+  checkpoints.finish();
   return is_missed ? ExitCode::target_missed : ExitCode::done;
 }
 
-ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh) {
+/// Ends the job when ranks wait in vain (watchdog.seconds).
+std::unique_ptr<Watchdog> watch_over(const Communicator& comm, const Configuration& config, const OutputFiles& files) {
+  if (config.watchdog.seconds <= 0 || comm.size() == 1) return nullptr;
+  const auto end = [](const Alarm& alarm) {
+    const auto line = "slr_compress: " + printable(alarm.sentence()) + "\n";
+    std::fputs(line.c_str(), stderr);
+    std::fflush(stderr);
+    abort_job(static_cast<int>(ExitCode::io));
+  };
+  return collectively(comm, [&] {
+    return std::make_unique<Watchdog>(comm.rank(), comm.size(), files.heartbeat(), config.watchdog.seconds, end);
+  });
+}
+
+ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh,
+                          std::optional<double> max_hours) {
   check_supported(config);
   const bool has_own_layers = !config.layers.empty();
   const auto network = has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute);
@@ -269,14 +327,22 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
     nlohmann::json report;
     on_root(comm, [&] { report = read_json(folder.files().report()); });
     if (comm.is_root()) print(comm, report_table(report));
+    on_root(comm, [&] { // of a run that was killed right behind its end
+      for (const auto& path : {folder.files().checkpoint(), folder.files().previous_checkpoint()})
+        std::filesystem::remove(path);
+    });
     progress->note("this run was finished before; use --fresh to repeat it");
     return ExitCode::done;
   }
   on_root(comm, [&] { progress->open_log(folder.files().log()); });
+  const auto watchdog = watch_over(comm, config, folder.files());
   if (folder.state() == FolderState::unfinished)
     progress->note("an unfinished run is continued: " + config.output.given);
-  return has_own_layers ? compress_own_layers(comm, config, network, points.front(), folder.files(), *progress)
-                        : compress(comm, config, network, points, folder.files(), *progress);
+  JobCheckpoints checkpoints(comm, config, network.sha256, folder.files(), max_hours,
+                             folder.state() == FolderState::unfinished, *progress);
+  return has_own_layers
+             ? compress_own_layers(comm, config, network, points.front(), folder.files(), *progress, checkpoints)
+             : compress(comm, config, network, points, folder.files(), *progress, checkpoints);
 }
 
 /// The names of a run's results: those of its outputs in folders of their own, else the only one.
@@ -312,7 +378,7 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
         throw Error(ExitCode::bad_data, "the input " + path + " is not the file that " + options.reproduce +
                                             " was made from: its SHA-256 differs");
   });
-  const auto code = compress_or_show(comm, config, true);
+  const auto code = compress_or_show(comm, config, true, options.max_hours);
   bool is_equal = true;
   std::string words;
   on_root(comm, [&] {
@@ -355,7 +421,7 @@ ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& opti
     print(comm, text);
     return ExitCode::done;
   }
-  return compress_or_show(comm, config, options.fresh);
+  return compress_or_show(comm, config, options.fresh, options.max_hours);
 }
 
 /// The ranks' timelines side by side, one process each.
@@ -386,8 +452,9 @@ ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options
   const OutputFolder folder(comm, config, network.sha256, options.fresh);
   const auto progress = make_progress(comm);
   const auto dense = dense_reasons(network, config);
-  const auto feed = open_calibration(comm, config, folder.files(), network, *progress);
-  const auto features = open_features(comm, network, dense, feed, config, folder.files(), *progress);
+  const JobCheckpoints checkpoints(comm, config, network.sha256, folder.files(), std::nullopt, false, *progress);
+  const auto feed = open_calibration(comm, config, folder.files(), network, *progress, checkpoints);
+  const auto features = open_features(comm, network, dense, feed, config, folder.files(), *progress, checkpoints);
   progress->note(std::to_string(features.files().size()) + " feature shards are in " +
                  folder.files().features().string());
   return ExitCode::done;

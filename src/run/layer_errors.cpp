@@ -102,7 +102,7 @@ FactorShape checked_shape(const store::LayerFactors& factors) {
   return shape;
 }
 
-LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFactors& factors) {
+LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFactors& factors, Judged judged) {
   const auto shape = checked_shape(factors);
   const auto& layer = features.layer(factors.name);
   if (layer.inputs != shape.cols || layer.outputs != shape.rows)
@@ -116,19 +116,27 @@ LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFa
   Sum train, heldout;
   for (std::int64_t first = 0; first < std::ssize(numbers); first += piece) {
     const auto count = std::min(piece, std::ssize(numbers) - first);
+    const auto role_at = [&](std::int64_t s) {
+      return role_of_image(image_of(numbers[static_cast<std::size_t>(first + s)], layer));
+    };
+    const auto is_judged = [&](std::int64_t s) {
+      return role_at(s) == Role::report || (judged == Judged::both && role_at(s) == Role::fit);
+    };
+    bool is_any = false;
+    for (std::int64_t s = 0; s < count && !is_any; ++s) is_any = is_judged(s);
+    if (!is_any) continue;
     const auto x = features.read(factors.name, inputs, first, count);
     const auto y = features.read(factors.name, Quantity::outputs, first, count);
     const auto& z = factored.values(x, count);
     for (std::int64_t s = 0; s < count; ++s) {
-      const auto role = role_of_image(image_of(numbers[static_cast<std::size_t>(first + s)], layer));
-      if (role == Role::selection) continue;
+      if (!is_judged(s)) continue;
       double error = 0, norm = 0;
       for (auto i = static_cast<std::size_t>(s * shape.rows); i < static_cast<std::size_t>((s + 1) * shape.rows); ++i) {
         const double target = y[i], d = target - shape.activation(z[i]);
         error += d * d;
         norm += target * target;
       }
-      auto& sum = role == Role::report ? heldout : train;
+      auto& sum = role_at(s) == Role::report ? heldout : train;
       sum.error += error;
       sum.norm += norm;
       ++sum.samples;

@@ -17,6 +17,8 @@ struct FactorShape {
 /// them. Local. \throws Error{bad_data} naming the layer.
 [[nodiscard]] FactorShape checked_shape(const store::LayerFactors& factors);
 
+enum class Judged { both, heldout };
+
 struct LayerErrors {
   double train = 0, heldout = 0; ///< 0 without samples
   std::int64_t train_samples = 0, heldout_samples = 0;
@@ -26,7 +28,8 @@ struct LayerErrors {
 /// (role_of_image), X being the inputs that were fitted, else the original ones. Plain double precision on the numbers
 /// as stored, sharing no code with the solver. Local. Memory: about 30 MB beside the factors.
 /// \throws Error{bad_data} if factors and shards do not fit together or a shard is damaged, Error{io}.
-[[nodiscard]] LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFactors& factors);
+[[nodiscard]] LayerErrors layer_errors(const store::FeatureSet& features, const store::LayerFactors& factors,
+                                       Judged judged = Judged::both);
 
 /// Whether a stored error is the recomputed one: |a - b| <= max(1e-3 max(a, b), 1e-7).
 ///

@@ -13,9 +13,18 @@ namespace {
 
 /// Also the results of several budgets, by the names that such folders have whatever the budgets were.
 std::vector<std::filesystem::path> everything_written(const OutputFiles& files) {
-  std::vector<std::filesystem::path> paths{
-      files.job(),        files.calibration(), files.features(), files.features_view(), files.curves(),
-      files.compressed(), files.factors(),     files.report(),   files.manifest(),      files.log()};
+  std::vector<std::filesystem::path> paths{files.job(),
+                                           files.calibration(),
+                                           files.features(),
+                                           files.features_view(),
+                                           files.curves(),
+                                           files.checkpoint(),
+                                           files.previous_checkpoint(),
+                                           files.compressed(),
+                                           files.factors(),
+                                           files.report(),
+                                           files.manifest(),
+                                           files.log()};
   for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
     const auto name = entry.path().filename().string();
     const bool is_point =
@@ -35,6 +44,17 @@ bool has_foreign_files(const OutputFiles& files) {
     if (std::find(ours.begin(), ours.end(), entry.path()) == ours.end()) return true;
   }
   return false;
+}
+
+/// What a killed run left under temporary names, and where its ranks were.
+void clear_temporaries(const OutputFiles& files) {
+  for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
+    const auto name = entry.path().filename().string();
+    const bool is_ours = name.starts_with(".") && (name.ends_with(".part") || name == ".checkpoint.new.h5");
+    if (is_ours && entry.is_regular_file()) std::filesystem::remove(entry.path());
+  }
+  std::filesystem::remove(files.heartbeat());
+  std::filesystem::remove_all(files.unverified().folder);
 }
 
 FolderState inspect(const OutputFiles& files, const Configuration& config, const std::string& model_sha256) {
@@ -79,6 +99,7 @@ OutputFolder::OutputFolder(const Communicator& comm, const Configuration& config
         if (error) throw Error(ExitCode::io, "cannot remove " + path.string() + ": " + error.message());
       }
     state_ = inspect(files_, config, model_sha256);
+    clear_temporaries(files_);
     if (state_ == FolderState::fresh)
       write_file_atomically(files_.job(),
                             json_text({{"configuration", resolved_json(config)}, {"model_sha256", model_sha256}}));

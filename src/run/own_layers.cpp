@@ -8,6 +8,7 @@
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
 #include "slr/run/solver_options.hpp"
+#include "slr/run/verify_outputs.hpp"
 #include "slr/store/hdf5.hpp"
 
 #include <algorithm>
@@ -160,7 +161,8 @@ Network own_network(const Communicator& comm, const Configuration& config) {
 }
 
 ExitCode compress_own_layers(const Communicator& comm, const Configuration& config, const Network& network,
-                             const BudgetPoint& point, const OutputFiles& files, Progress& progress) {
+                             const BudgetPoint& point, const OutputFiles& files, Progress& progress,
+                             JobCheckpoints& checkpoints) {
   StageClock clock;
   const auto dense = dense_reasons(network, config);
   const auto limit = point.limit_of(Resource::parameters);
@@ -173,21 +175,32 @@ ExitCode compress_own_layers(const Communicator& comm, const Configuration& conf
   if (limit)
     clock.measure("budget", [&] {
       allotment = config.method.kind == MethodKind::relaxed
-                      ? find_shared_factor(comm, row_grid, network, dense, features, own, *limit, progress)
+                      ? find_shared_factor(comm, row_grid, network, dense, features, own, *limit, progress, checkpoints)
                       : allot_uniformly(network, dense, *limit);
     });
+  Checkpoints::Kept kept_allotment;
+  if (config.method.kind == MethodKind::relaxed && limit) kept_allotment = keep_shared_factor(checkpoints, allotment);
   const auto result = clock.measure("solve", [&] {
-    return sweep(comm, row_grid, network, dense, allotment, features, nullptr, own, limit, files.features(), progress);
+    return sweep(comm, row_grid, network, dense, allotment, features, nullptr, own, limit, files.features(), progress,
+                 checkpoints);
   });
+  const auto unverified = files.unverified();
   clock.measure("export", [&] {
-    on_root(comm, [&] { write_factors(result, std::nullopt, network, configuration_hash(config), files.factors()); });
+    on_root(comm, [&] {
+      std::filesystem::create_directories(unverified.folder);
+      write_factors(result, std::nullopt, network, configuration_hash(config), unverified.factors());
+    });
   });
-  const auto report = make_report(comm, network, result, std::nullopt, "", clock, point, allotment);
+  clock.measure("verify", [&] { verify_factors(comm, result, features, unverified.factors()); });
+  auto report = make_report(comm, network, result, std::nullopt, "", clock, point, allotment);
+  report["run"].update(checkpoints.json());
   on_root(comm, [&] {
-    write_file_atomically(files.report(), json_text(report));
+    write_file_atomically(unverified.report(), json_text(report));
+    publish(unverified, files);
     FileHashes hashes;
     write_file_atomically(files.manifest(), json_text(make_manifest(comm, config, files, {point}, hashes)));
   });
+  checkpoints.finish();
   if (comm.is_root()) std::cout << report_table(report) << std::flush;
   const bool is_over = limit && report["model"]["parameters_after"].get<std::int64_t>() > *limit;
   return is_over || result.is_failure_tolerated ? ExitCode::target_missed : ExitCode::done;

@@ -4,6 +4,7 @@
 #include "slr/mpi/last_meeting.hpp"
 #include "slr/mpi/launch.hpp"
 #include "slr/mpi/session.hpp"
+#include "slr/run/job_checkpoints.hpp"
 #include "slr/run/json_text.hpp"
 
 #include <chrono>
@@ -100,6 +101,7 @@ int run_under_mpi(const ProgramSettings& settings, const Prelude& prelude, const
 
 int run_program(int argc, char** argv, const ProgramSettings& settings, const Prelude& prelude, const Body& body) {
   std::optional<MpiSession> session;
+  if (settings.heeds_stop_signals) heed_stop_signals();
   try {
     if (!has_launcher())
       if (const auto text = prelude(); !text.empty()) return static_cast<int>(print_text(text));

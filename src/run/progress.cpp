@@ -2,6 +2,7 @@
 
 #include "slr/base/error.hpp"
 #include "slr/base/text.hpp"
+#include "slr/mpi/whereabouts.hpp"
 #include "slr/run/json_text.hpp"
 
 #include <fmt/format.h>
@@ -21,15 +22,36 @@
 namespace slr::run {
 namespace {
 
+/// Lets the watchdog know what this rank is at.
+class Place {
+public:
+  void stage(std::string_view name) {
+    stage_ = name;
+    layer_.clear();
+    note_step(stage_);
+  }
+  void layer(std::string_view name) {
+    layer_ = fmt::format("{}, layer {}", stage_, name);
+    note_step(layer_);
+  }
+  void iteration(std::int64_t number) const { note_step(fmt::format("{}, iteration {}", layer_, number)); }
+
+private:
+  std::string stage_, layer_;
+};
+
 class Silent : public Progress {
 public:
-  void stage(std::string_view, std::int64_t, std::vector<double>) override {}
-  void advance(std::int64_t) override {}
-  void layer(std::int64_t, std::int64_t, std::string_view) override {}
-  void step(const SolveProgress&) override {}
+  void stage(std::string_view name, std::int64_t, std::vector<double>) override { place_.stage(name); }
+  void advance(std::int64_t) override { note_life(); }
+  void layer(std::int64_t, std::int64_t, std::string_view name) override { place_.layer(name); }
+  void step(const SolveProgress& now) override { place_.iteration(now.iteration); }
   void note(std::string_view) override {}
   void warning(std::string_view) override {}
   void open_log(const std::filesystem::path&) override {}
+
+private:
+  Place place_;
 };
 
 /// Lets an event through at most once per interval.
@@ -123,6 +145,7 @@ public:
   void stage(std::string_view name, std::int64_t total, std::vector<double> weights) override {
     stage_ = {};
     stage_.name = printable(name, 60);
+    place_.stage(stage_.name);
     stage_.begin_seconds = settings_.seconds();
     stage_.total = total;
     stage_.weights = std::move(weights);
@@ -137,17 +160,20 @@ public:
   }
   void advance(std::int64_t done) override {
     stage_.done = done;
+    note_life();
     show();
   }
   void layer(std::int64_t index, std::int64_t count, std::string_view name) override {
     stage_.layer_count = std::max<std::int64_t>(count, 1);
     stage_.layer_index = std::clamp<std::int64_t>(index, 0, stage_.layer_count - 1);
     stage_.layer = printable(name, 60);
+    place_.layer(stage_.layer);
     stage_.solve = {};
     show();
   }
   void step(const SolveProgress& now) override {
     stage_.solve = now;
+    place_.iteration(now.iteration);
     show();
   }
   void note(std::string_view text) override { line(spdlog::level::info, printable(text)); }
@@ -209,6 +235,7 @@ private:
   ProgressSettings settings_;
   RateLimit bar_due_, plain_due_;
   Stage stage_;
+  Place place_;
   std::unique_ptr<spdlog::logger> log_;
   bool has_bar_ = false;
   bool has_log_failed_ = false;

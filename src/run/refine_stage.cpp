@@ -96,7 +96,54 @@ weights_by_layer(const graph::Model& model, const std::vector<std::string>& trai
   return weights;
 }
 
+/// What an earlier start had made of the network.
+RefineOutcome restore_refined(StateReader& from, const std::vector<std::string>& trained, SweepResult& result) {
+  RefineOutcome outcome;
+  outcome.trained = trained;
+  const auto counts = from.get<std::int64_t>("counts");
+  const auto figures = from.get<double>("figures"), fit = from.get<double>("fit"),
+             selection = from.get<double>("selection");
+  outcome.is_accepted = outcome.result.is_better = counts.at(0) != 0;
+  outcome.images = counts.at(1);
+  outcome.result.best_epoch = counts.at(2);
+  outcome.result.stop_reason = static_cast<refine::StopReason>(counts.at(3));
+  outcome.loss_before = figures.at(0);
+  outcome.loss_after = figures.at(1);
+  outcome.result.selection_loss_before = figures.at(2);
+  outcome.result.selection_loss_after = figures.at(3);
+  outcome.seconds = figures.at(4);
+  for (std::size_t i = 0; i < fit.size(); ++i) outcome.result.epochs.push_back({fit[i], selection.at(i)});
+  if (!outcome.is_accepted) return outcome;
+  for (std::size_t i = 0; i < trained.size(); ++i) {
+    auto& tensor = result.model.initializers.at(trained[i]);
+    tensor = graph::Tensor::of_floats(tensor.dims, from.get<float>("weight-" + std::to_string(i)));
+  }
+  outcome.result.model = result.model;
+  outcome.weights = weights_by_layer(result.model, trained, result);
+  return outcome;
+}
+
 } // namespace
+
+Checkpoints::Kept keep_refined(Checkpoints& checkpoints, const std::optional<RefineOutcome>& outcome) {
+  if (!outcome) return {};
+  return checkpoints.keep("refined", [&outcome](StateWriter& to) {
+    const auto& result = outcome->result;
+    std::vector<double> fit, selection;
+    for (const auto& epoch : result.epochs) {
+      fit.push_back(epoch.fit_loss);
+      selection.push_back(epoch.selection_loss);
+    }
+    to.put_integers("counts", {outcome->is_accepted ? 1 : 0, outcome->images, result.best_epoch,
+                               static_cast<std::int64_t>(result.stop_reason)});
+    to.put_doubles("figures", {outcome->loss_before, outcome->loss_after, result.selection_loss_before,
+                               result.selection_loss_after, outcome->seconds});
+    to.put_doubles("fit", fit);
+    to.put_doubles("selection", selection);
+    for (std::size_t i = 0; outcome->is_accepted && i < outcome->trained.size(); ++i)
+      to.put("weight-" + std::to_string(i), result.model.initializers.at(outcome->trained[i]).floats());
+  });
+}
 
 std::vector<std::string> trained_weights(const graph::Model& model, const std::string& output,
                                          const std::vector<graph::Layer>& layers,
@@ -127,12 +174,15 @@ std::vector<std::string> trained_weights(const graph::Model& model, const std::s
 }
 
 std::optional<RefineOutcome> refine_network(const Communicator& comm, const Network& network, const ImageFeed& feed,
-                                            const Configuration& config, SweepResult& result, Progress& progress) {
+                                            const Configuration& config, SweepResult& result, Progress& progress,
+                                            Checkpoints& checkpoints) {
   const auto start = std::chrono::steady_clock::now();
   const auto trained =
       trained_weights(result.model, network.logits, network.layers, result.layers, config.refine.dense);
   const std::int64_t part = part_of_feed(feed, config.refine.images);
   if (trained.empty() || part < 3) return std::nullopt;
+  if (const auto saved = checkpoints.take("refined")) return restore_refined(*saved, trained, result);
+  const Checkpoints::Unit unit(checkpoints, "refine");
   progress.stage("refine", 0);
   const refine::Reference reference{network.model, network.input, network.logits};
   const auto examples = [&](Role role) { return refine::Examples(comm, images_of_role(feed, role, part), reference); };
@@ -145,10 +195,13 @@ std::optional<RefineOutcome> refine_network(const Communicator& comm, const Netw
   };
   RefineOutcome outcome;
   outcome.images = fit.images();
+  outcome.trained = trained;
+  auto settings = settings_of(config);
+  settings.checkpoints = &checkpoints;
   const auto problem = problem_of(result.model);
   outcome.loss_before = outcome.loss_after = loss_of(comm, problem, report);
   bool has_begun = false;
-  outcome.result = refine::refine(comm, problem, fit, selection, settings_of(config), [&](const refine::Progress& now) {
+  outcome.result = refine::refine(comm, problem, fit, selection, settings, [&](const refine::Progress& now) {
     if (!has_begun) progress.stage("refine", now.epochs * now.batches);
     has_begun = true;
     progress.advance(now.epoch * now.batches + now.batch);

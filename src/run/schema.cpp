@@ -181,6 +181,10 @@ void add_job(std::vector<Field>& t) {
       SLR_AT(pipeline.schedule), "how layers are dealt to groups"));
   t.push_back(not_hashed(
       field("checkpoint.every", positive(), SLR_AT(checkpoint.every_seconds), "seconds between checkpoints")));
+  t.push_back(not_hashed(field(
+      "watchdog.seconds",
+      Real{-std::numeric_limits<double>::min(), std::numeric_limits<double>::infinity(), "a number from 0 up"},
+      SLR_AT(watchdog.seconds), "ranks that waited so long for others without a sign of life end the job; 0 = off")));
   t.push_back(field("on_failure", Choice<OnFailure>{{{"stop", OnFailure::stop}, {"keep_dense", OnFailure::keep_dense}}},
                     SLR_AT(on_failure), "what to do with a layer whose solve fails"));
   t.push_back(field("batch", Overrides{}, SLR_AT(batch), "several results in one job: each item overrides keys"));

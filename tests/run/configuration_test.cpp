@@ -130,7 +130,7 @@ TEST(Configuration, UnknownKeysNameTheNearest) {
   EXPECT_EQ(refusal("nuclear: 0.1"), R"(vgg.yaml, line 1: unknown key "nuclear"; did you mean "method.nuclear"?)");
   EXPECT_EQ(refusal("zzzzzz: 1"),
             "vgg.yaml, line 1: unknown key \"zzzzzz\"; the keys are model, layers, data, calibration, method, budget, "
-            "refine, pipeline, checkpoint, on_failure, batch, output");
+            "refine, pipeline, checkpoint, watchdog, on_failure, batch, output");
   EXPECT_THAT(refusal("budget.parameters: 3"), HasSubstr("here sections are nested"));
   EXPECT_THAT(refusal("batch: [{budget: {paramters: 3}}]"), HasSubstr("did you mean \"budget.parameters\"?"));
   EXPECT_THAT(refusal("budget: {layers: {fc6: {rnak: 3}}}"),

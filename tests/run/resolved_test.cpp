@@ -45,13 +45,13 @@ TEST(Resolved, PathsAsGivenOrAbsolute) {
   EXPECT_EQ(resolved_json(c)["model"], "/cfg/m.onnx");
 }
 
-TEST(Hash, CoversEveryKeyExceptOutputAndCheckpoint) {
+TEST(Hash, CoversEveryKeyExceptOutputCheckpointAndWatchdog) {
   const std::string base = "model: m\noutput: a\ncheckpoint: {every: 5}\nbudget: {parameters: 3}";
   const auto hash = [&](const std::vector<std::string>& overrides) {
     return configuration_hash(parse(base, overrides));
   };
   EXPECT_EQ(hash({}).size(), 64U);
-  EXPECT_EQ(hash({}), hash({"output=elsewhere", "checkpoint.every=7"}));
+  EXPECT_EQ(hash({}), hash({"output=elsewhere", "checkpoint.every=7", "watchdog.seconds=9"}));
   EXPECT_EQ(hash({}), hash({"method.nuclear=0.05", "budget.parameters=3.0"}))
       << "a default written out, another spelling";
   EXPECT_EQ(hash({"method.kind=relaxed"}), hash({"method.kind=relaxed", "method.iterations=300"}));

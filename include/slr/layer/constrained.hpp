@@ -20,6 +20,7 @@ struct ConstrainedOptions {
   std::vector<double> shares{0, 0.2, 0.4, 0.6, 0.8, 1};
   std::int64_t finalists = 3; ///< candidates, best on the linear fit, that get trial iterations (pure ones beside them)
   Engine engine = Engine::automatic;
+  Checkpoints* checkpoints = nullptr; ///< where iterations may be stopped and go on; not kept
 };
 
 struct [[nodiscard]] ConstrainedResult {
@@ -58,13 +59,14 @@ using LargestRank = std::function<std::int64_t(std::int64_t groups)>;
 /// One point of a layer's trade-off between what it costs and what it does.
 struct PathPoint {
   Structure structure;
-  LayerFactors factors;
+  LayerFactors factors; ///< none where they were not wanted
   double error_selection = 0;
 };
 /// Ranks for one number of kept groups, descending.
 struct PathRow {
   std::int64_t groups = 0;
   std::vector<std::int64_t> ranks;
+  std::vector<std::int64_t> without_factors{}; ///< ranks of which only the error is wanted
 };
 /// Follows each row from its largest rank down: the kept groups are chosen once (for the middle rank), the factors of
 /// the second moments serve the whole row, and every point takes `trial_iterations` from where the point before ended.

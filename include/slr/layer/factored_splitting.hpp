@@ -3,6 +3,7 @@
 /// The half of an ADMM iteration that touches the samples, for weights of a fixed structure.
 #include "slr/layer/factored_map.hpp"
 #include "slr/layer/statistics.hpp"
+#include "slr/mpi/checkpoints.hpp"
 
 namespace slr {
 
@@ -34,6 +35,10 @@ public:
   /// Q^T (T - mean T)(X - mean X)^T / N, q x k column-major, for Q (n x q, orthonormal columns) and the T of the last
   /// advance. Collective, one allreduce of q k doubles.
   [[nodiscard]] std::vector<double> project(std::span<const double> q);
+
+  /// M, U and what their sums need. Collective. \throws Error{bad_data} for another problem's state.
+  void save(StateWriter& to) const;
+  void restore(StateReader& from);
 
 private:
   struct Work;

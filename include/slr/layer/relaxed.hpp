@@ -9,6 +9,7 @@
 #include "slr/layer/structure.hpp"
 #include "slr/linalg/svd.hpp"
 
+#include <string>
 #include <vector>
 
 namespace slr {
@@ -19,6 +20,8 @@ struct RelaxedOptions {
   double rho = 1;
   int inner_steps = 2; ///< accelerated proximal gradient steps on A, then on B, per iteration
   Engine engine = Engine::automatic;
+  Checkpoints* checkpoints = nullptr; ///< where iterations may be stopped and go on; not kept
+  std::string part = "relaxed";       ///< what the solver is called there
 };
 
 /// A point of the relaxed problem from which an iteration can start: block columns of A and B, and b.
@@ -52,8 +55,17 @@ public:
   RelaxedSolver(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                 const LayerStatistics& statistics, const RelaxedOptions& options);
 
+  RelaxedSolver(const RelaxedSolver&) = delete;
+  RelaxedSolver& operator=(const RelaxedSolver&) = delete;
+
+  /// Whether it goes on from where an earlier start of the job was, and whether that had ended its last solve. Local.
+  [[nodiscard]] bool is_restored() const { return is_restored_; }
+  [[nodiscard]] bool is_solving() const { return is_solving_; }
+  /// Of the last solve.
+  [[nodiscard]] const SolveReport& report() const { return report_; }
+
   /// Iterates until primal and dual residual and the certificate's distances are below `tolerance`, or to the limit.
-  /// Both lambdas are multiplied by `factor`. Starts from where the last call ended.
+  /// Both lambdas are multiplied by `factor`. Starts from where the last call ended; a call that was stopped goes on.
   SolveReport solve(double factor, std::int64_t iteration_limit, double tolerance,
                     const ProgressCallback& progress = {});
 
@@ -79,6 +91,8 @@ private:
   };
   Step gradient_step(Block& block, const Block& other) const;
   void accept(Block& block, const DistMatrix<double>& point, DistMatrix<double> next);
+  void save(StateWriter& to) const;
+  void restore(StateReader& from);
   void step_low_rank();
   void step_groups();
   [[nodiscard]] double low_rank_distance(const DistMatrix<double>& g);
@@ -101,6 +115,9 @@ private:
   std::vector<double> sigma_, u_; ///< of A: singular values, left vectors (n x r, on every rank)
   DistMatrix<double> vt_;         ///< r x k, block columns
   std::vector<double> bias_;
+  SolveReport report_;
+  bool is_solving_ = false, is_restored_ = false;
+  Checkpoints::Kept kept_;
 };
 
 } // namespace slr

@@ -5,6 +5,7 @@
 #include "slr/layer/exact_products.hpp"
 #include "slr/layer/problem.hpp"
 #include "slr/layer/statistics.hpp"
+#include "slr/mpi/checkpoints.hpp"
 
 namespace slr {
 
@@ -62,6 +63,10 @@ public:
   [[nodiscard]] CrossProducts multiplier_cross();
   /// dist(Lambda, d_M loss) over all samples, relative to ||Y - mean Y||_F. Collective.
   [[nodiscard]] double multiplier_distance() const;
+
+  /// M, U and what their sums need. Collective. \throws Error{bad_data} for another problem's state.
+  void save(StateWriter& to) const;
+  void restore(StateReader& from);
 
   [[nodiscard]] double rho() const { return rho_; }
   [[nodiscard]] double output_squared() const { return outputs_.squared; }

@@ -72,6 +72,10 @@ public:
   [[nodiscard]] std::vector<double> low_rank_part(std::int64_t rank) const;
 
   [[nodiscard]] const EngineCounts& engine_counts() const { return svd_.counts(); }
+  /// Bases and regression as they stand; what is factored once is computed again. Collective.
+  void save(StateWriter& to) const;
+  /// Instead of `start`. \throws Error{bad_data} for another problem's state
+  void restore(StateReader& from);
   /// B := B C^-1 for B in the order of the columns (only without kept groups, and not in the implicit form).
   /// Collective.
   void solve(DistMatrix<double>& b) const;

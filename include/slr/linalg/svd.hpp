@@ -65,6 +65,11 @@ struct EngineCounts {
   std::int64_t fallbacks = 0;
 };
 
+/// Sum of two matrices' counts. Local.
+[[nodiscard]] inline EngineCounts operator+(const EngineCounts& a, const EngineCounts& b) {
+  return {a.pdgesvd + b.pdgesvd, a.gram + b.gram, a.subspace + b.subspace, a.fallbacks + b.fallbacks};
+}
+
 /// U diag(sigma) V^T.
 template <class T = double>
 struct LowRank {
@@ -123,6 +128,8 @@ public:
   [[nodiscard]] const SvdMemory& memory() const;
   /// Goes on from a stored history; rank 0's counts. Local on every rank.
   void restore(SvdMemory memory);
+  /// Goes on counting from here. Local on every rank.
+  void set_counts(const EngineCounts& counts);
 
 private:
   struct State;

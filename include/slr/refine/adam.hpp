@@ -2,6 +2,8 @@
 /// \file
 /// Adam (Kingma, Ba: Adam: A Method for Stochastic Optimization, 2015) with a one-cycle rate (Smith, Topin:
 /// Super-Convergence, 2018).
+#include "slr/mpi/checkpoints.hpp"
+
 #include <cstdint>
 #include <span>
 #include <utility>
@@ -27,6 +29,9 @@ public:
       : scales_(std::move(scales)), first_(scales_.size(), 0.0), second_(scales_.size(), 0.0) {}
   /// Local. \pre as many weights and entries of the gradient as scales
   void step(std::span<double> weights, std::span<const double> gradient, double rate);
+  /// Moments and steps. Collective. \throws Error{bad_data} for another number of weights
+  void save(StateWriter& to) const;
+  void restore(StateReader& from);
 
 private:
   std::vector<double> scales_, first_, second_;

@@ -2,6 +2,7 @@
 /// \file
 /// The mean loss over images spread over ranks, and its gradient, with the same bits for every number of ranks.
 #include "slr/infer/tape.hpp"
+#include "slr/mpi/checkpoints.hpp"
 #include "slr/mpi/exact_sum.hpp"
 #include "slr/refine/examples.hpp"
 
@@ -30,6 +31,10 @@ public:
   [[nodiscard]] Value gradient(std::span<const std::int64_t> blocks);
   /// The mean loss over all images. Collective. \pre some images
   [[nodiscard]] double loss();
+
+  /// The grids. Collective.
+  void save(StateWriter& to) const;
+  void restore(StateReader& from);
 
 private:
   void find_first_grids(std::span<const std::int64_t> blocks);

@@ -2,6 +2,7 @@
 /// \file
 /// All weights of a compressed network together: its output is pulled back towards the original's, without labels.
 #include "slr/infer/tape.hpp"
+#include "slr/mpi/checkpoints.hpp"
 #include "slr/refine/examples.hpp"
 
 #include <functional>
@@ -37,6 +38,7 @@ struct Settings {
   /// Passes in a row that each leave a larger loss on the selection images than the one before, before it stops. (While
   /// the rate is high the loss may well lie above its best: it falls with the rate.)
   std::int64_t patience = 3;
+  Checkpoints* checkpoints = nullptr; ///< where mini-batches and evaluations may be stopped and go on; not kept
 };
 
 /// After a pass.

@@ -127,6 +127,10 @@ struct Checkpoint {
   double every_seconds = 60;
 };
 
+struct WatchdogSettings {
+  double seconds = 1800; ///< 0: off
+};
+
 struct Configuration {
   FilePath model;
   std::vector<OwnLayer> layers; ///< instead of `model`
@@ -137,6 +141,7 @@ struct Configuration {
   Refine refine;
   Pipeline pipeline;
   Checkpoint checkpoint;
+  WatchdogSettings watchdog;
   OnFailure on_failure = OnFailure::stop;
   std::vector<nlohmann::ordered_json> batch; ///< overrides, each a nested object of the keys that it sets
   FilePath output;
@@ -202,7 +207,7 @@ enum class PathForm { as_given, absolute };
 /// The same as YAML with a word on every key; parsing it gives the same configuration from any folder. Local.
 [[nodiscard]] std::string resolved_yaml(const Configuration& config);
 
-/// SHA-256 over every resolved key (paths absolute) except `output` and `checkpoint`. Local.
+/// SHA-256 over every resolved key (paths absolute) except `output`, `checkpoint` and `watchdog`. Local.
 [[nodiscard]] std::string configuration_hash(const Configuration& config);
 
 /// A key in which two configurations differ, and both values as text ("not set" where there is none).

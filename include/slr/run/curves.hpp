@@ -24,6 +24,7 @@ struct LayerCurve {
   double pull = 0;          ///< towards the original weights, as it was chosen for these points
   double dense_latency = 0; ///< seconds of the original layer, where the budget needs it
   std::vector<CurveRow> rows;
+  std::string failure{}; ///< why there are no rows, where the layer failed and on_failure says keep_dense
 };
 
 /// All layers' curves, and what the network as a whole takes.
@@ -38,7 +39,8 @@ struct Curves {
 /// the times, the same values for every number of ranks.
 [[nodiscard]] Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
                                     const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                                    const ImageFeed& feed, const Configuration& config, Progress& progress);
+                                    const ImageFeed& feed, const Configuration& config, Progress& progress,
+                                    Checkpoints& checkpoints);
 
 /// The curves as text, and back, bit for bit. Local. \throws Error{bad_data} for a text of another kind.
 [[nodiscard]] std::string curves_text(const Curves& curves);

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// How well a network does on labelled images, and how close a compressed one stays to the original.
+#include "slr/mpi/checkpoints.hpp"
 #include "slr/run/network.hpp"
 #include "slr/run/progress.hpp"
 
@@ -26,11 +27,12 @@ using ImageFilter = std::function<bool(std::int64_t)>;
 
 /// Runs candidate and reference (may be absent) over the images of the feed, dealt to the ranks in blocks. Exact sums:
 /// the same bits for every number of ranks. Collective. `sink`, if given, receives this rank's inputs and candidate
-/// logits in image order.
+/// logits in image order. With `checkpoints` it can be stopped.
 using EvaluationSink = std::function<void(const infer::Array& inputs, const infer::Array& logits)>;
 [[nodiscard]] Accuracy evaluate(const Communicator& comm, const Network& candidate, const Network* reference,
                                 const ImageFeed& feed, std::int64_t images, const ImageFilter& filter,
-                                Progress& progress, const EvaluationSink& sink = {});
+                                Progress& progress, const EvaluationSink& sink = {},
+                                const Checkpoints* checkpoints = nullptr);
 
 /// `accuracy` as report.json has it: `top1_before` and so on from the reference, `top1_after` from the candidate.
 [[nodiscard]] nlohmann::ordered_json before_after_json(const Accuracy& accuracy);

@@ -5,6 +5,7 @@
 #include "slr/infer/executor.hpp"
 #include "slr/layer/exact_products.hpp"
 #include "slr/layer/problem.hpp"
+#include "slr/mpi/checkpoints.hpp"
 #include "slr/run/network.hpp"
 #include "slr/run/progress.hpp"
 #include "slr/store/feature_set.hpp"
@@ -23,10 +24,11 @@ enum class Role { fit, selection, report };
 }
 
 /// Runs the original network over the calibration images and writes one shard per rank with X0 and Y of the layers at
-/// the sampled positions. Collective; nothing is there under its final name unless all ranks succeeded.
+/// the sampled positions. Collective; nothing is there under its final name unless all ranks succeeded. It can be
+/// stopped, and then starts from its beginning. \throws Error{stopped}
 void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
                       const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
-                      const std::filesystem::path& folder, Progress& progress);
+                      const std::filesystem::path& folder, Progress& progress, const Checkpoints& checkpoints);
 
 /// The scalar function of a layer as the solver takes it. Local.
 [[nodiscard]] slr::Activation solver_activation(const graph::Activation& activation);
@@ -47,9 +49,10 @@ class Frontier {
 public:
   Frontier(const Network& network, const ImageFeed& feed, Share share);
   /// Input patches of the layer at its sampled positions in the network as it is now, samples x cols row-major, in the
-  /// order of images and positions; everything before the layer's node must be final. Local.
+  /// order of images and positions; everything before the layer's node must be final. Not `is_wanted`: only goes on to
+  /// the layer, step by step as before it was replaced, and returns nothing. Local.
   [[nodiscard]] std::vector<float> inputs_of(const graph::Model& model, const std::string& layer,
-                                             const infer::Sampling& sampling);
+                                             const infer::Sampling& sampling, bool is_wanted = true);
 
 private:
   Share share_;

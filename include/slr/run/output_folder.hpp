@@ -21,6 +21,11 @@ struct OutputFiles {
   [[nodiscard]] std::filesystem::path features() const { return folder / "features"; }
   [[nodiscard]] std::filesystem::path features_view() const { return folder / "features.h5"; }
   [[nodiscard]] std::filesystem::path curves() const { return folder / "curves.json"; }
+  [[nodiscard]] std::filesystem::path checkpoint() const { return folder / "checkpoint.h5"; }
+  [[nodiscard]] std::filesystem::path previous_checkpoint() const { return folder / "checkpoint.previous.h5"; }
+  [[nodiscard]] std::filesystem::path heartbeat() const { return folder / ".heartbeat"; } ///< of the watchdogs
+  /// What is written before it is verified, by its later names.
+  [[nodiscard]] OutputFiles unverified() const { return {folder / ".unverified"}; }
   [[nodiscard]] std::filesystem::path compressed() const { return folder / "compressed.onnx"; }
   [[nodiscard]] std::filesystem::path factors() const { return folder / "factors.h5"; }
   [[nodiscard]] std::filesystem::path report() const { return folder / "report.json"; }

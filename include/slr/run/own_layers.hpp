@@ -3,6 +3,7 @@
 /// Layers without a network: weights and feature shards that another program wrote.
 #include "slr/base/error.hpp"
 #include "slr/run/budget.hpp"
+#include "slr/run/job_checkpoints.hpp"
 #include "slr/run/network.hpp"
 #include "slr/run/output_folder.hpp"
 #include "slr/run/progress.hpp"
@@ -24,6 +25,6 @@ namespace slr::run {
 /// and as the solver.
 [[nodiscard]] ExitCode compress_own_layers(const Communicator& comm, const Configuration& config,
                                            const Network& network, const BudgetPoint& point, const OutputFiles& files,
-                                           Progress& progress);
+                                           Progress& progress, JobCheckpoints& checkpoints);
 
 } // namespace slr::run

@@ -16,6 +16,8 @@ struct ProgramSettings {
   MPI_Comm world;   ///< MPI_COMM_WORLD; only the mains name it
   /// How long a rank that failed waits for the others to end, too.
   double patience_seconds = 10;
+  /// Whether SIGUSR1 and SIGTERM ask it to stop at a checkpoint (job_checkpoints.hpp), from its first moment.
+  bool heeds_stop_signals = false;
 };
 
 /// Local part of a program, before MPI: a text to print and be done with, or empty for work to do.

@@ -26,6 +26,7 @@ struct RefineOutcome {
   std::int64_t images = 0;                ///< fitted ones
   double seconds = 0;
   refine::Result result;
+  std::vector<std::string> trained; ///< names of the weights that were moved
   /// The weights that were moved, by layer and name within the layer, as the accepted model has them.
   std::map<std::string, std::map<std::string, store::RefinedWeight>> weights;
 };
@@ -36,7 +37,11 @@ struct RefineOutcome {
 /// \pre refine.epochs > 0 \throws Error{bad_data} naming the node that cannot be differentiated.
 [[nodiscard]] std::optional<RefineOutcome> refine_network(const Communicator& comm, const Network& network,
                                                           const ImageFeed& feed, const Configuration& config,
-                                                          SweepResult& result, Progress& progress);
+                                                          SweepResult& result, Progress& progress,
+                                                          Checkpoints& checkpoints);
+
+/// Keeps what became of a network in checkpoints, from which `refine_network` returns it at once. Local.
+[[nodiscard]] Checkpoints::Kept keep_refined(Checkpoints& checkpoints, const std::optional<RefineOutcome>& outcome);
 
 /// `refine` of report.json; null for none.
 [[nodiscard]] nlohmann::ordered_json refine_json(const std::optional<RefineOutcome>& outcome);

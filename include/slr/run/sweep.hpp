@@ -12,10 +12,8 @@
 
 namespace slr::run {
 
-/// Sum of two layers' or phases' counts. Local.
-[[nodiscard]] inline EngineCounts operator+(const EngineCounts& a, const EngineCounts& b) {
-  return {a.pdgesvd + b.pdgesvd, a.gram + b.gram, a.subspace + b.subspace, a.fallbacks + b.fallbacks};
-}
+/// How the reason for a layer's staying dense begins when that is a numerical failure (on_failure: keep_dense).
+inline const std::string failed_layer = "failed: ";
 
 /// What became of one layer.
 struct LayerOutcome {
@@ -65,7 +63,10 @@ struct Allotment {
 [[nodiscard]] Allotment find_shared_factor(const Communicator& comm, const Grid& row_grid, const Network& network,
                                            const std::vector<std::string>& dense_reasons,
                                            const store::FeatureSet& features, const Configuration& config,
-                                           std::int64_t limit, Progress& progress);
+                                           std::int64_t limit, Progress& progress, Checkpoints& checkpoints);
+
+/// Keeps what it found in checkpoints, from which `find_shared_factor` returns it at once. Local.
+[[nodiscard]] Checkpoints::Kept keep_shared_factor(Checkpoints& checkpoints, const Allotment& allotment);
 
 /// Constrained: the choice along the layers' curves with the smallest predicted KL divergence that meets every limit of
 /// the point. budget.layers, budget.minimum_rank and budget.multiple restrict the choices. Local.
@@ -80,14 +81,17 @@ struct Allotment {
 
 /// Solves every layer in topological order on the inputs that the partly compressed network really produces
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
-/// goes on. With the original inputs no images are needed (`feed` may be null), and shards that have inputs X of their
-/// own are fitted on those. `parameter_limit`: relaxed, what all layers together may cost. Collective; the same result
-/// on every rank.
+/// goes on. What an earlier start of the job had solved is not solved again. With the original inputs no images are
+/// needed (`feed` may be null), and shards that have inputs X of their own are fitted on those. `parameter_limit`:
+/// relaxed, what all layers together may cost. Collective; the same result on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                                 const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                                 std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
-                                Progress& progress);
+                                Progress& progress, Checkpoints& checkpoints);
+
+/// Keeps finished layers in checkpoints; `sweep` takes them up again and does so itself while it runs. Local.
+[[nodiscard]] Checkpoints::Kept keep_outcomes(Checkpoints& checkpoints, const std::vector<LayerOutcome>& layers);
 
 /// Joins groups of convolutions that stayed dense, takes what no layer reads any more out of the compressed network,
 /// and the Gathers that only reorder (graph/channels), and counts its layers again. Local, the same on every rank.
