@@ -17,6 +17,8 @@
 #include "slr/run/verify_outputs.hpp"
 #include "slr/store/packed_images.hpp"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <thread>
@@ -232,12 +234,31 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   return report;
 }
 
+/// A layer whose weights are not finite ends the job, or stays dense.
+void check_weights(const Network& network, const Configuration& config, std::vector<std::string>& dense,
+                   Progress& progress) {
+  const auto is_finite = [](float value) { return std::isfinite(value); };
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& layer = network.layers[i];
+    if (!dense[i].empty()) continue;
+    const auto weights = graph::weight_matrix(network.model, layer);
+    if (std::ranges::all_of(weights, is_finite) && std::ranges::all_of(layer.bias, is_finite)) continue;
+    const Error error(ExitCode::numerical, "layer " + layer.name +
+                                               ": its weights hold a value that is not finite; train or export the "
+                                               "network again");
+    if (config.on_failure != OnFailure::keep_dense) throw error;
+    dense[i] = failed_layer + error.what();
+    progress.warning(std::string(error.what()) + "; the layer stays dense (on_failure: keep_dense)");
+  }
+}
+
 /// One whole run into its folder; returns the exit code.
 ExitCode compress(const Communicator& comm, const Configuration& config, const Network& network,
                   const std::vector<BudgetPoint>& points, const OutputFiles& files, Progress& progress,
                   JobCheckpoints& checkpoints) {
   StageClock clock;
-  const auto dense = dense_reasons(network, config);
+  auto dense = dense_reasons(network, config);
+  check_weights(network, config, dense, progress);
   auto feed =
       clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress, checkpoints); });
   auto features = clock.measure(
