@@ -11,6 +11,7 @@ Needs root and the packages of tests/slurm/packages.txt; says so and ends with 1
 - singletons   ranks started without PMIx are refused with 64 and one line;
 - requeue      a job that the time limit stops again and again is queued again, and ends with the bytes of the job that
                was never stopped; with fewer restarts allowed than it needs it ends with 75;
+- mpirun_requeue  likewise under mpirun;
 - killed       when all processes of a node die the job fails and says so, and the next one goes on to the same bytes.
 """
 import json
@@ -121,18 +122,25 @@ class SlurmTest:
         expect(not (self.work / "singletons").exists(), "four singletons began the job")
 
     def requeue(self):
-        """The smallest time limit is a minute: the signal that comes 45 s before its end leaves 15 s for each start."""
+        self.requeued("requeue.sbatch", ["--signal=USR1@45"], "requeue")
         options = ["--nodes=4", "--ntasks-per-node=1", "--time=1", "--signal=USR1@45"]
-        job = self.submit("requeue.sbatch", options, SLOW, "requeue", SLR_MAX_RESTARTS="30")
-        record = self.cluster.finish(job, 1800)[0]
-        self.expect_state(record, "COMPLETED", "requeue")
-        expect(int(record["Restarts"]) >= 1, "the job was long, but was never queued again")
-        self.expect_same("requeue", self.reference("slow", SLOW))
         job = self.submit("requeue.sbatch", options, SLOW, "bounded", SLR_MAX_RESTARTS="0")
         record = self.cluster.finish(job, 300)[0]
         self.expect_state(record, "FAILED", "bounded")
         expect(record["ExitCode"] == "75:0" and record["Restarts"] == "0",
                f"a job that may not be queued again ended with {record['ExitCode']} after {record['Restarts']} restarts")
+
+    def mpirun_requeue(self):
+        self.requeued("mpirun_requeue.sbatch", ["--signal=B:USR1@45"], "mpirun_requeue")
+
+    def requeued(self, script, options, output):
+        """The smallest time limit is a minute: the signal that comes 45 s before its end leaves 15 s for each start."""
+        options = ["--nodes=4", "--ntasks-per-node=1", "--time=1", *options]
+        job = self.submit(script, options, SLOW, output, SLR_MAX_RESTARTS="40")
+        record = self.cluster.finish(job, 3600)[0]
+        self.expect_state(record, "COMPLETED", output)
+        expect(int(record["Restarts"]) >= 1, "the job was long, but was never queued again")
+        self.expect_same(output, self.reference("slow", SLOW))
 
     def processes_of(self, job, node):
         """The ranks of a job on one node."""
@@ -167,7 +175,7 @@ class SlurmTest:
         self.expect_same("killed", self.reference("slow", SLOW))
 
 
-CASES = ("single", "mpirun", "array", "singletons", "requeue", "killed")
+CASES = ("single", "mpirun", "array", "singletons", "killed", "requeue", "mpirun_requeue")
 
 
 def main():
