@@ -29,8 +29,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUICK = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
          "data.calibration.count=160", "budget.parameters=4.9"]
 # Long enough to be stopped several times.
-SLOW = ["calibration.images=1500", "data.calibration.count=6000", "data.validation.count=500", "budget.parameters=4.9",
-        "refine.images=2000", "refine.epochs=3"]
+SLOW = ["calibration.images=400", "data.calibration.count=1000", "data.validation.count=200", "budget.parameters=4.9",
+        "refine.images=800", "refine.epochs=2"]
 RESULTS = ("compressed.onnx", "factors.h5")
 
 
