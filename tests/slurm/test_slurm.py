@@ -79,14 +79,14 @@ class SlurmTest:
 
     def single(self):
         job = self.submit("single.sbatch", ["--nodes=4", "--ntasks-per-node=2", "--time=10"], QUICK, "single")
-        self.expect_state(self.cluster.finish(job, 300)[0], "COMPLETED", "single")
+        self.expect_state(self.cluster.finish(job, 900)[0], "COMPLETED", "single")
         manifest = json.loads((self.work / "single/manifest.json").read_text())
         expect(manifest["environment"]["ranks"] == 8, f"the job had {manifest['environment']['ranks']} ranks, not 8")
         self.expect_same("single", self.reference("quick", QUICK))
 
     def mpirun(self):
         job = self.submit("mpirun.sbatch", ["--nodes=2", "--ntasks-per-node=2", "--time=10"], QUICK, "mpirun")
-        self.expect_state(self.cluster.finish(job, 300)[0], "COMPLETED", "mpirun")
+        self.expect_state(self.cluster.finish(job, 900)[0], "COMPLETED", "mpirun")
         manifest = json.loads((self.work / "mpirun/manifest.json").read_text())
         expect(manifest["environment"]["ranks"] == 4, f"the job had {manifest['environment']['ranks']} ranks, not 4")
         self.expect_same("mpirun", self.reference("quick", QUICK))
@@ -97,7 +97,7 @@ class SlurmTest:
         job = self.cluster.submit("--array=0-2", "--nodes=1", "--ntasks-per-node=2", "--time=10", f"--output={log}",
                                   ROOT / "slurm/array_budgets.sbatch", ROOT / "configs/fashion_mnist.yaml", *words, cwd=ROOT,
                                   SLR_BIN=str(self.binaries), SLR_BUDGETS="2 3 4.9", SLR_OUTPUT=str(self.work / "array"))
-        for record in self.cluster.finish(job, 600):
+        for record in self.cluster.finish(job, 1200):
             self.expect_state(record, "COMPLETED", f"array-{record.get('ArrayTaskId', '0')}")
         sizes = []
         for budget in ("2", "3", "4.9"):
