@@ -19,8 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 constexpr std::int64_t oldest_opset = 7, newest_opset = 21;
-/// More nodes, attributes, names and so on than any network has, and less than 1 GB of memory in all.
-constexpr std::int64_t most_parts = 1'000'000;
 /// Since this version initializers need not be repeated among the inputs.
 constexpr std::int64_t first_ir_version_with_plain_initializers = 4;
 
@@ -192,12 +190,14 @@ void bound(google::protobuf::io::CodedInputStream& coded) {
   coded.SetRecursionLimit(64);
 }
 
-void check_parts(google::protobuf::io::ZeroCopyInputStream& stream, const std::string& what) {
+PartSurvey checked_parts(google::protobuf::io::ZeroCopyInputStream& stream, const std::string& what) {
   google::protobuf::io::CodedInputStream coded(&stream);
   bound(coded);
-  if (count_parts(coded, most_parts) > most_parts)
-    throw bad_data(what + ": it consists of more than " + std::to_string(most_parts) +
+  auto survey = survey_parts(coded, most_parts_of_a_model);
+  if (survey.parts > most_parts_of_a_model)
+    throw bad_data(what + ": it consists of more than " + std::to_string(most_parts_of_a_model) +
                    " nodes, attributes, names and other parts, which no network that this program reads has");
+  return survey;
 }
 
 Model parse_stream(google::protobuf::io::ZeroCopyInputStream& stream, const fs::path& folder, const std::string& what) {
@@ -223,7 +223,7 @@ void check_size(std::uintmax_t bytes, const std::string& what) {
 Model parse_model(std::string_view bytes, const fs::path& folder, const std::string& what) {
   check_size(bytes.size(), what);
   google::protobuf::io::ArrayInputStream counted(bytes.data(), static_cast<int>(bytes.size()));
-  check_parts(counted, what);
+  static_cast<void>(checked_parts(counted, what));
   google::protobuf::io::ArrayInputStream stream(bytes.data(), static_cast<int>(bytes.size()));
   return parse_stream(stream, folder, what);
 }
@@ -240,7 +240,7 @@ Model read_model(const fs::path& file) {
   try {
     {
       google::protobuf::io::IstreamInputStream counted(&input, 1 << 20);
-      check_parts(counted, file.string());
+      static_cast<void>(checked_parts(counted, file.string()));
     }
     input.clear();
     input.seekg(0);
@@ -250,6 +250,16 @@ Model read_model(const fs::path& file) {
     if (input.bad()) throw Error(ExitCode::io, "reading the model " + file.string() + " failed");
     throw;
   }
+}
+
+std::vector<fs::path> external_files(const fs::path& file) {
+  std::ifstream input(file, std::ios::binary);
+  if (!input) throw Error(ExitCode::io, "cannot open the model " + file.string() + " for reading");
+  google::protobuf::io::IstreamInputStream stream(&input, 1 << 20);
+  std::vector<fs::path> files;
+  for (const auto& location : checked_parts(stream, file.string()).locations)
+    files.push_back(external_file(location, file.parent_path(), file.string()));
+  return files;
 }
 
 } // namespace slr::graph

@@ -22,24 +22,6 @@ std::uint64_t parsed_number(const std::string& text, const std::string& what) {
   return value;
 }
 
-/// The file that the entry names, if it lies inside `folder` also after links are followed.
-fs::path external_file(const std::string& location, const fs::path& folder, const std::string& what) {
-  const fs::path relative(location);
-  bool escapes = location.empty() || relative.is_absolute() || location.find('\0') != std::string::npos;
-  for (const auto& part : relative) escapes = escapes || part == "..";
-  if (escapes)
-    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which is not inside the model's folder");
-  std::error_code error;
-  const auto base = fs::canonical(folder.empty() ? "." : folder, error);
-  const auto file = error ? fs::path() : fs::canonical(base / relative, error);
-  if (error || !fs::is_regular_file(file, error))
-    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which is missing from the model's folder");
-  const auto inside = fs::relative(file, base, error);
-  if (error || inside.empty() || *inside.begin() == "..")
-    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which leads out of the model's folder");
-  return file;
-}
-
 Buffer read_external(const TensorProto& proto, const fs::path& folder, std::size_t bytes, const std::string& what) {
   std::map<std::string, std::string> entries;
   for (const auto& entry : proto.external_data()) entries[entry.key()] = entry.value();
@@ -116,6 +98,23 @@ std::int64_t count_of(const Dims& dims, const std::string& what) {
 }
 
 } // namespace
+
+fs::path external_file(const std::string& location, const fs::path& folder, const std::string& what) {
+  const fs::path relative(location);
+  bool escapes = location.empty() || relative.is_absolute() || location.find('\0') != std::string::npos;
+  for (const auto& part : relative) escapes = escapes || part == "..";
+  if (escapes)
+    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which is not inside the model's folder");
+  std::error_code error;
+  const auto base = fs::canonical(folder.empty() ? "." : folder, error);
+  const auto file = error ? fs::path() : fs::canonical(base / relative, error);
+  if (error || !fs::is_regular_file(file, error))
+    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which is missing from the model's folder");
+  const auto inside = fs::relative(file, base, error);
+  if (error || inside.empty() || *inside.begin() == "..")
+    throw bad_data(what + " keeps its data in " + in_quotes(location) + ", which leads out of the model's folder");
+  return file;
+}
 
 ElementType element_type(int number, const std::string& what) {
   const auto type = static_cast<ElementType>(number);

@@ -15,6 +15,11 @@ namespace slr::graph {
 [[nodiscard]] Tensor take_tensor(onnx::TensorProto& proto, const std::filesystem::path& folder,
                                  const std::string& what);
 
+/// The file that an external location names, if it lies inside `folder` also after links are followed. Local.
+/// \throws Error{bad_data} naming `what`
+[[nodiscard]] std::filesystem::path external_file(const std::string& location, const std::filesystem::path& folder,
+                                                  const std::string& what);
+
 /// Type and dimensions; the data stays to be filled in. Local.
 void fill_header(onnx::TensorProto& proto, const std::string& name, const Tensor& tensor);
 

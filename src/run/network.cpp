@@ -49,12 +49,22 @@ void check_fixed(const Configuration& config, const graph::Layer& layer, const F
 } // namespace
 
 Network load_network(const Communicator& comm, const std::filesystem::path& file) {
-  std::string bytes;
-  on_root(comm, [&] { bytes = read_file(file); });
+  std::string bytes, hash;
+  on_root(comm, [&] {
+    bytes = read_file(file);
+    hash = sha256(bytes);
+    if (const auto more = graph::external_files(file); !more.empty()) {
+      Sha256 all;
+      all.update(hash);
+      for (const auto& each : more) all.update(" " + sha256_of_file(each));
+      hash = all.hex();
+    }
+  });
   bytes = comm.broadcast_text(bytes);
+  hash = comm.broadcast_text(hash);
   return collectively(comm, [&] {
     Network network;
-    network.sha256 = sha256(bytes);
+    network.sha256 = hash;
     network.model = graph::fold(graph::parse_model(bytes, file.parent_path(), file.string()));
     graph::split_groups(network.model);
     network.input_shape = infer::input_shape(network.model);

@@ -3,6 +3,7 @@
 #include "slr/base/hash.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/groups.hpp"
+#include "slr/graph/onnx_file.hpp"
 #include "slr/run/json_text.hpp"
 #include "slr/run/versions.hpp"
 #include "slr/store/factors.hpp"
@@ -231,6 +232,8 @@ std::map<std::string, std::string> input_hashes(const Configuration& config, Fil
     found[path.absolute.string()] = folder.hex();
   };
   add(config.model);
+  if (!config.model.empty())
+    for (const auto& file : graph::external_files(config.model.absolute)) add_file(file);
   for (const auto* source : {&config.data.calibration, &config.data.validation}) {
     add(source->images);
     add(source->labels);

@@ -22,7 +22,7 @@ using json = nlohmann::ordered_json;
 /// The hash that a manifest has for an input: of a file, or of all files of a folder.
 std::string input_hash(const fs::path& path) {
   Configuration only;
-  only.model = {path.string(), path};
+  only.data.calibration.images = {path.string(), path};
   FileHashes hashes;
   return input_hashes(only, hashes).at(path.string());
 }

@@ -250,5 +250,26 @@ TEST(OnnxFile, OutputsAreTheSameToTheBitAfterWriting) {
   EXPECT_EQ(reference::run(model, {{"x", x}}).at("y").values, reference::run(again, {{"x", x}}).at("y").values);
 }
 
+TEST(OnnxFile, ExternalFilesAreListed) {
+  const Folder folder;
+  auto proto = small_message();
+  write_bytes(folder / "inside.onnx", proto.SerializeAsString());
+  for (auto& tensor : *proto.mutable_graph()->mutable_initializer()) {
+    auto& entry = *tensor.add_external_data();
+    entry.set_key("location");
+    entry.set_value(tensor.name() == "w" ? "w.bin" : "rest.bin");
+  }
+  write_bytes(folder / "outside.onnx", proto.SerializeAsString());
+  write_bytes(folder / "w.bin", "");
+  write_bytes(folder / "rest.bin", "");
+  EXPECT_TRUE(external_files(folder / "inside.onnx").empty());
+  EXPECT_EQ(external_files(folder / "outside.onnx"),
+            (std::vector<std::filesystem::path>{std::filesystem::canonical(folder / "rest.bin"),
+                                                std::filesystem::canonical(folder / "w.bin")}));
+  std::filesystem::remove(folder / "w.bin");
+  EXPECT_EQ(error_of([&] { static_cast<void>(external_files(folder / "outside.onnx")); }).first, ExitCode::bad_data);
+  EXPECT_EQ(error_of([&] { static_cast<void>(external_files(folder / "none.onnx")); }).first, ExitCode::io);
+}
+
 } // namespace
 } // namespace slr::graph

@@ -123,8 +123,9 @@ def write_base(folder):
         (folder / name).write_text(text)
     write_own_layer(rng, folder)
     must(folder, "slr_pack", "--images", "images.idx", "--output", "packed.h5")
-    for state, program in (("finished", "slr_compress"), ("captured", "slr_calibrate"), ("curved", "slr_compress")):
-        must(folder, program, "net.yaml", "--set", f"output={state}")
+    for state, program, config in (("finished", "slr_compress", "net"), ("captured", "slr_calibrate", "net"),
+                                   ("curved", "slr_compress", "net"), ("captured-external", "slr_calibrate", "external")):
+        must(folder, program, f"{config}.yaml", "--set", f"output={state}")
     for name in ("manifest.json", "report.json", "compressed.onnx", "factors.h5"):
         (folder / "curved" / name).unlink()
     for name in ("net", "gzip", "packed", "photos", "external", "own"):
@@ -170,6 +171,9 @@ KINDS = {
     "model with external data": Kind("external.onnx", compress("external"), gone={74}, torn={65},
                                      flipped={0, 2, 3, 65, 78}, folder={74}),
     "external data": Kind("external.bin", compress("external"), gone={65}, torn={65}, flipped={0, 2, 3}, folder={65}),
+    # The features of other weights must not be used.
+    "external data of a captured run": Kind("external.bin", compress("external", "captured-external"), gone={65}, torn={65},
+                                            flipped={78}, folder={65}),
     "configuration": Kind("net.yaml", compress("net"), gone={74}, torn={0, 2, 65, 74, 78}, empty={78},
                           flipped={0, 2, 65, 74, 78}, folder={74}),
     "images, idx": Kind("images.idx", compress("net"), gone={74}, torn={65}, flipped={0, 2, 65}, folder={65}),
@@ -250,10 +254,10 @@ def contents(file):
     return found
 
 
-def torn_outputs(folder, damaged):
+def torn_outputs(folder, damaged, inputs):
     """Complaints about files under final names that cannot be read, and about temporary ones."""
     for file in sorted(folder.rglob("*")):
-        if not file.is_file() or file == damaged:
+        if not file.is_file() or file == damaged or (file.parent == folder and file.name in inputs):
             continue
         try:
             if file.name.endswith(".part"):
@@ -299,7 +303,7 @@ def judge_in(folder, base, number, name, kind, damage, apply):
         complaints.append(f"code {code}, expected one of {sorted(expected)}")
     if len(errors) != (1 if code in ERRORS else 0):
         complaints.append(f"{len(errors)} lines of error with code {code}")
-    complaints += torn_outputs(folder, folder / kind.file)
+    complaints += torn_outputs(folder, folder / kind.file, {path.name for path in base.iterdir()})
     output = folder / kind.words[-1].removeprefix("output=")
     if kind.good and code in (0, 2):
         for result in ("compressed.onnx", "factors.h5"):

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string_view>
+#include <vector>
 
 namespace slr::graph {
 
@@ -18,6 +19,10 @@ namespace slr::graph {
 
 /// The same from bytes in memory; `folder` is where external data may lie, `what` names the model in messages. Local.
 [[nodiscard]] Model parse_model(std::string_view bytes, const std::filesystem::path& folder, const std::string& what);
+
+/// The files beside the model in which it keeps external data, each once, by name. Local. Cost: one pass over the file,
+/// no memory for weights. \throws as read_model
+[[nodiscard]] std::vector<std::filesystem::path> external_files(const std::filesystem::path& file);
 
 /// The file's bytes, deterministic for equal models (stable order, no time stamps). Local. \throws Error{bad_data}
 /// above 2 GB.

@@ -19,7 +19,7 @@ namespace slr::run {
 /// A network after folding, and what of it can be compressed.
 struct Network {
   graph::Model model; ///< BatchNorm folded, dead parts removed, grouped convolutions split
-  std::string sha256; ///< of the file
+  std::string sha256; ///< of the file, and of those with its external data
   std::string input;  ///< the only input
   std::string logits; ///< what accuracy is judged by
   infer::InputShape input_shape;
