@@ -294,8 +294,8 @@ void RelaxedSolver::save(StateWriter& to) const {
   const auto& memory = svd_.memory();
   to.put_integers("counts", {numerical_rank_, report_.iterations, static_cast<std::int64_t>(report_.stop_reason),
                              is_solving_ ? 1 : 0, engines.pdgesvd, engines.gram, engines.subspace, engines.fallbacks});
-  to.put_doubles("figures",
-                 {a_.momentum, b_.momentum, report_.primal_residual, report_.dual_residual, report_.error_train});
+  to.put_doubles("figures", {a_.momentum, b_.momentum, report_.primal_residual, report_.dual_residual,
+                             report_.error_train, lambda_low_rank_, lambda_group_});
   to.put_doubles("objective", report_.objective);
   to.put_doubles("bias", bias_);
   to.put_doubles("sigma", sigma_);
@@ -318,7 +318,7 @@ void RelaxedSolver::save(StateWriter& to) const {
 void RelaxedSolver::restore(StateReader& from) {
   const auto counts = from.get<std::int64_t>("counts"), history = from.get<std::int64_t>("svd_counts");
   const auto figures = from.get<double>("figures"), drifts = from.get<double>("svd_figures");
-  if (counts.size() != 8 || figures.size() != 5 || history.size() != 6 || drifts.size() != 2)
+  if (counts.size() != 8 || figures.size() != 7 || history.size() != 6 || drifts.size() != 2)
     throw Error(ExitCode::bad_data, "layer " + problem_.name + ": the checkpoint is cut off; use --fresh");
   numerical_rank_ = counts[0];
   report_ = {counts[1],  static_cast<StopReason>(counts[2]), figures[2], figures[3],
@@ -326,6 +326,8 @@ void RelaxedSolver::restore(StateReader& from) {
   is_solving_ = counts[3] != 0;
   is_restored_ = true;
   svd_.set_counts({counts[4], counts[5], counts[6], counts[7]});
+  lambda_low_rank_ = figures[5];
+  lambda_group_ = figures[6];
   a_.momentum = figures[0];
   b_.momentum = figures[1];
   bias_ = from.get<double>("bias");

@@ -6,20 +6,16 @@
 #include "slr/graph/onnx_file.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
-#include "slr/mpi/session.hpp"
-#include "slr/mpi/watchdog.hpp"
 #include "slr/run/job_checkpoints.hpp"
 #include "slr/run/json_text.hpp"
 #include "slr/run/own_layers.hpp"
 #include "slr/run/plan_job.hpp"
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
+#include "slr/run/safeguards.hpp"
 #include "slr/run/verify_outputs.hpp"
 #include "slr/store/packed_images.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <cstdio>
 #include <iostream>
 #include <thread>
 
@@ -234,24 +230,6 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   return report;
 }
 
-/// A layer whose weights are not finite ends the job, or stays dense.
-void check_weights(const Network& network, const Configuration& config, std::vector<std::string>& dense,
-                   Progress& progress) {
-  const auto is_finite = [](float value) { return std::isfinite(value); };
-  for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const auto& layer = network.layers[i];
-    if (!dense[i].empty()) continue;
-    const auto weights = graph::weight_matrix(network.model, layer);
-    if (std::ranges::all_of(weights, is_finite) && std::ranges::all_of(layer.bias, is_finite)) continue;
-    const Error error(ExitCode::numerical, "layer " + layer.name +
-                                               ": its weights hold a value that is not finite; train or export the "
-                                               "network again");
-    if (config.on_failure != OnFailure::keep_dense) throw error;
-    dense[i] = failed_layer + error.what();
-    progress.warning(std::string(error.what()) + "; the layer stays dense (on_failure: keep_dense)");
-  }
-}
-
 /// One whole run into its folder; returns the exit code.
 ExitCode compress(const Communicator& comm, const Configuration& config, const Network& network,
                   const std::vector<BudgetPoint>& points, const OutputFiles& files, Progress& progress,
@@ -316,20 +294,6 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
   return is_missed ? ExitCode::target_missed : ExitCode::done;
 }
 
-/// Ends the job when ranks wait in vain (watchdog.seconds).
-std::unique_ptr<Watchdog> watch_over(const Communicator& comm, const Configuration& config, const OutputFiles& files) {
-  if (config.watchdog.seconds <= 0 || comm.size() == 1) return nullptr;
-  const auto end = [](const Alarm& alarm) {
-    const auto line = "slr_compress: " + printable(alarm.sentence()) + "\n";
-    std::fputs(line.c_str(), stderr);
-    std::fflush(stderr);
-    abort_job(static_cast<int>(ExitCode::io));
-  };
-  return collectively(comm, [&] {
-    return std::make_unique<Watchdog>(comm.rank(), comm.size(), files.heartbeat(), config.watchdog.seconds, end);
-  });
-}
-
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh,
                           std::optional<double> max_hours) {
   check_supported(config);
@@ -361,9 +325,11 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
     progress->note("an unfinished run is continued: " + config.output.given);
   JobCheckpoints checkpoints(comm, config, network.sha256, folder.files(), max_hours,
                              folder.state() == FolderState::unfinished, *progress);
-  return has_own_layers
-             ? compress_own_layers(comm, config, network, points.front(), folder.files(), *progress, checkpoints)
-             : compress(comm, config, network, points, folder.files(), *progress, checkpoints);
+  const auto code = has_own_layers ? compress_own_layers(comm, config, network, points.front(), folder.files(),
+                                                         *progress, checkpoints)
+                                   : compress(comm, config, network, points, folder.files(), *progress, checkpoints);
+  on_root(comm, [&] { std::filesystem::remove(folder.files().heartbeat()); });
+  return code;
 }
 
 /// The names of a run's results: those of its outputs in folders of their own, else the only one.
