@@ -20,9 +20,11 @@ namespace fs = std::filesystem;
 enum class Content { run_folder, features, images, shard, factors, checkpoint, manifest, report, job, model };
 
 Error not_recognised(const fs::path& path) {
-  return Error(ExitCode::bad_data,
-               path.string() + " is no ONNX model, no packed images, no features, no factors, no checkpoint, no manifest or report, "
-                               "and no output folder of a run: give one of these");
+  return Error(
+      ExitCode::bad_data,
+      path.string() +
+          " is no ONNX model, no packed images, no features, no factors, no checkpoint, no manifest or report, "
+          "and no output folder of a run: give one of these");
 }
 
 Content content_of_folder(const fs::path& folder) {
