@@ -50,7 +50,8 @@ using AttributeHandle = Handle<H5Aclose>;
 using PropertyHandle = Handle<H5Pclose>;
 using ObjectHandle = Handle<H5Oclose>;
 
-/// Stops HDF5 from printing its errors and from following links into other files. Called wherever a file is opened or created.
+/// Stops HDF5 from printing its errors and from following links into other files. Called wherever a file is opened or
+/// created.
 void silence_hdf5();
 
 /// What was being done when HDF5 failed.
