@@ -88,7 +88,8 @@ bool Watchdog::is_alarming(Alarm& alarm) {
     std::fill(sightings_.begin(), sightings_.end(), Sighting{});
     return false;
   }
-  int first_here = rank_; // of those that wait as this one does
+  constexpr double silence = 0.35; // several beats
+  int first_here = rank_;          // of those that wait as this one does
   bool is_anybody_alive = false;
   for (int rank = 0; rank < ranks_; ++rank) {
     if (rank == rank_) continue;
@@ -97,15 +98,14 @@ bool Watchdog::is_alarming(Alarm& alarm) {
     if (length != static_cast<ssize_t>(sizeof(place))) place = {};
     auto& sighting = sightings_[static_cast<std::size_t>(rank)];
     if (sighting.beat != place.beat) sighting = {place.beat, now()};
-    const double lifeless = place.seconds + now() - sighting.since;
-    const bool has_arrived =
-        place.collectives > here.collectives || (place.collectives == here.collectives && place.is_waiting != 0);
-    if (has_arrived) {
-      first_here = std::min(first_here, rank);
+    const double unchanged = now() - sighting.since;
+    const bool is_silent = unchanged > silence * limit_seconds_; // not even its watchdog runs
+    const bool is_ahead = place.collectives > here.collectives;
+    if (is_ahead || (place.is_waiting != 0 && !is_silent)) { // it waits for the same ranks, here or at an earlier place
+      if (place.collectives >= here.collectives) first_here = std::min(first_here, rank);
       continue;
     }
-    is_anybody_alive = is_anybody_alive || lifeless < limit_seconds_;
-    if (place.is_waiting != 0) continue; // held up itself, at an earlier place
+    is_anybody_alive = is_anybody_alive || place.seconds + unchanged < limit_seconds_;
     place.step.back() = '\0';
     alarm.missing.push_back(rank);
     alarm.missing_steps.emplace_back(place.step.data());
