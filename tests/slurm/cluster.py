@@ -73,7 +73,12 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=self.environment, capture_output=True)
+        if self.daemons:  # jobs must not outlive the daemons
+            self.ask("scancel", "--user=root", "--signal=KILL", "--full")
+            self.ask("scancel", "--user=root")
+            end = time.monotonic() + 20
+            while self.ask("squeue", "-h").strip() and time.monotonic() < end:
+                time.sleep(0.5)
         for daemon in reversed(self.daemons):
             daemon.terminate()
         for daemon in reversed(self.daemons):
