@@ -93,6 +93,7 @@ TEST(ImplicitStructure, IsTakenWhereItIsCheaper) {
   EXPECT_TRUE(is_implicit_cheaper(205, 25088));
   EXPECT_TRUE(is_implicit_cheaper(1024, 4096));
   EXPECT_FALSE(is_implicit_cheaper(1025, 4096));
+  EXPECT_FALSE(is_implicit_cheaper(100, 1152)); // one rank factors it: the same bits for every number of ranks
 }
 
 } // namespace

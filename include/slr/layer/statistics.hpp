@@ -3,6 +3,7 @@
 /// Second moments of a layer's inputs.
 #include "slr/layer/block_columns.hpp"
 #include "slr/layer/problem.hpp"
+#include "slr/linalg/damped_inverse.hpp"
 
 namespace slr {
 
@@ -29,9 +30,10 @@ struct LayerStatistics {
                                             const LayerProblem& problem);
 
 /// Whether so few samples make the implicit form the cheaper one: N k (4 q + N) flops against k^3 / 3 for a factor, and
-/// no k x k matrix. It has no kept groups. Local.
-[[nodiscard]] constexpr bool is_implicit_cheaper(std::int64_t samples, std::int64_t cols) {
-  return 4 * samples <= cols;
+/// no k x k matrix. It has no kept groups. Never where one rank factors C: there all results have the same bits for
+/// every number of ranks, which the implicit form does not promise. Local.
+[[nodiscard]] inline bool is_implicit_cheaper(std::int64_t samples, std::int64_t cols) {
+  return cols > CholeskyOptions{}.one_rank_columns && 4 * samples <= cols;
 }
 
 /// W C for W (n x k, on every rank, column-major) in block columns like C: each block is one product of a fixed shape.

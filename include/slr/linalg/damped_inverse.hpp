@@ -58,7 +58,8 @@ public:
   void solve_lower(DistMatrix<double>& b) const;
 
   /// The same for a matrix of few rows (m x k, column-major, m rows): the root's values count, every rank gets the
-  /// result. Collective; one broadcast of m k numbers where the factor is on one rank, and a gather of as many elsewhere.
+  /// result. Collective; one broadcast of m k numbers where the factor is on one rank, and a gather of as many
+  /// elsewhere.
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;
