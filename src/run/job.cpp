@@ -1,5 +1,7 @@
 #include "slr/run/job.hpp"
 
+#include "first_stages.hpp"
+
 #include "slr/base/file.hpp"
 #include "slr/base/trace.hpp"
 #include "slr/graph/groups.hpp"
@@ -14,7 +16,6 @@
 #include "slr/run/report_table.hpp"
 #include "slr/run/safeguards.hpp"
 #include "slr/run/verify_outputs.hpp"
-#include "slr/store/packed_images.hpp"
 
 #include <iostream>
 #include <thread>
@@ -25,70 +26,6 @@ namespace {
 /// Text for the user on standard output, once.
 void print(const Communicator& comm, const std::string& text) {
   if (comm.is_root()) std::cout << text << std::flush;
-}
-
-/// Where the calibration images are, packed: the file named, or the one packed into the output folder.
-store::ImageSource packed_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                                      Progress& progress, const Checkpoints& checkpoints) {
-  auto source = image_source(config.data.calibration);
-  const auto kind = collectively(comm, [&] { return store::open_images(source)->kind(); });
-  if (kind == store::ImageKind::packed) return source;
-  bool is_there = false;
-  on_root(comm, [&] { is_there = std::filesystem::exists(files.calibration()); });
-  if (!comm.broadcast_value(is_there)) {
-    store::PackOptions options;
-    bool has_begun = false;
-    options.progress = [&](std::int64_t done, std::int64_t total) {
-      checkpoints.stop_if_asked();
-      if (!has_begun) progress.stage("pack", total);
-      has_begun = true;
-      progress.advance(done);
-    };
-    (void)store::pack_images(comm, source, files.calibration(), options);
-  }
-  store::ImageSource packed;
-  packed.images = files.calibration();
-  return packed;
-}
-
-ImageFeed open_feed(const Communicator& comm, const store::ImageSource& source, const Configuration& config,
-                    const Network& network) {
-  return collectively(comm, [&] { return ImageFeed(source, config.data.preprocess, network); });
-}
-
-ImageFeed open_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                           const Network& network, Progress& progress, const Checkpoints& checkpoints) {
-  auto feed = open_feed(comm, packed_calibration(comm, config, files, progress, checkpoints), config, network);
-  if (feed.size() < config.calibration.images)
-    throw Error(ExitCode::configuration, config.where("calibration.images") + ": calibration.images asks for " +
-                                             std::to_string(config.calibration.images) +
-                                             " images, but data.calibration has " + std::to_string(feed.size()));
-  return feed;
-}
-
-/// The feature shards of this configuration: those that are there and fit, else captured now.
-store::FeatureSet open_features(const Communicator& comm, const Network& network, const std::vector<std::string>& dense,
-                                const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
-                                Progress& progress, const Checkpoints& checkpoints) {
-  std::vector<std::string> names;
-  for (std::size_t i = 0; i < network.layers.size(); ++i)
-    if (dense[i].empty()) names.push_back(network.layers[i].name);
-  const auto hash = configuration_hash(config);
-  bool is_complete = false;
-  on_root(comm, [&] { is_complete = std::filesystem::exists(files.features_view()); });
-  if (!comm.broadcast_value(is_complete)) {
-    on_root(comm, [&] { std::filesystem::remove_all(files.features()); }); // what a killed run left
-    capture_features(comm, network, names, feed, config, hash, files.features(), progress, checkpoints);
-    auto features = store::FeatureSet::open(comm, files.features().string());
-    on_root(comm, [&] { store::write_virtual_features(features, files.features_view()); });
-    return features;
-  }
-  progress.note("features of an earlier run are used: " + files.features().string());
-  auto features = store::FeatureSet::open(comm, files.features().string());
-  if (features.config_hash() != hash || features.model_sha256() != network.sha256)
-    throw Error(ExitCode::configuration, files.features().string() + " holds features of another configuration or "
-                                                                     "model; use --fresh");
-  return features;
 }
 
 /// A result's folder shows the shared shards under the usual name: slr_inspect and scripts find them beside the
@@ -115,25 +52,6 @@ Accuracy judge(const Communicator& comm, const Network& original, const Network&
   return evaluate(
       comm, compressed, &original, calibration, config.calibration.images,
       [](std::int64_t image) { return role_of_image(image) == Role::report; }, progress, {}, &checkpoints);
-}
-
-/// The layers' curves: those of an earlier start of this run, else measured now and kept.
-Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
-                   const std::vector<std::string>& dense, const store::FeatureSet& features, const ImageFeed& feed,
-                   const Configuration& config, const OutputFiles& files, Progress& progress,
-                   Checkpoints& checkpoints) {
-  std::string text;
-  on_root(comm, [&] {
-    if (std::filesystem::exists(files.curves())) text = read_file(files.curves());
-  });
-  text = comm.broadcast_text(text);
-  if (!text.empty()) {
-    progress.note("curves of an earlier run are used: " + files.curves().string());
-    return curves_from_text(text);
-  }
-  auto curves = measure_curves(comm, row_grid, network, dense, features, feed, config, progress, checkpoints);
-  on_root(comm, [&] { write_file_atomically(files.curves(), curves_text(curves)); });
-  return curves;
 }
 
 /// Seconds for one image, the original and the compressed network in turns, on one thread and on all cores. Local.
@@ -384,10 +302,6 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   return is_equal ? code : ExitCode::target_missed;
 }
 
-} // namespace
-
-namespace {
-
 /// The work of slr_compress, whether its time is watched or not.
 ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& options) {
   if (!options.reproduce.empty()) return reproduce(comm, options);
@@ -444,41 +358,6 @@ ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options
   const auto features = open_features(comm, network, dense, feed, config, folder.files(), *progress, checkpoints);
   progress->note(std::to_string(features.files().size()) + " feature shards are in " +
                  folder.files().features().string());
-  return ExitCode::done;
-}
-
-ExitCode run_evaluate(const Communicator& comm, const EvaluateOptions& options) {
-  const auto config = load_configuration(comm, options.config, options.overrides, required_by_evaluate);
-  const auto progress = make_progress(comm);
-  const auto path = [&](const std::string& given) {
-    return given.empty() ? config.model.absolute : std::filesystem::absolute(given);
-  };
-  const auto candidate = load_network(comm, path(options.model));
-  std::optional<Network> reference;
-  if (!options.reference.empty()) reference = load_network(comm, path(options.reference));
-  const auto feed = open_feed(comm, image_source(config.data.validation), config, candidate);
-
-  std::vector<float> inputs, logits;
-  EvaluationSink sink;
-  if (!options.dump_inputs.empty() || !options.dump_logits.empty())
-    sink = [&](const infer::Array& in, const infer::Array& out) {
-      inputs.insert(inputs.end(), in.data.begin(), in.data.end());
-      logits.insert(logits.end(), out.data.begin(), out.data.end());
-    };
-  const auto accuracy =
-      evaluate(comm, candidate, reference ? &*reference : nullptr, feed, feed.size(), {}, *progress, sink);
-  const auto dump = [&](const std::string& file, const std::vector<float>& mine) {
-    if (file.empty()) return;
-    const auto all = comm.gather(std::span<const float>(mine));
-    on_root(comm, [&] {
-      write_file_atomically(file, {reinterpret_cast<const char*>(all.data()), all.size() * sizeof(float)});
-    });
-  };
-  dump(options.dump_inputs, inputs);
-  dump(options.dump_logits, logits);
-  const auto json = plain_json(accuracy);
-  if (!options.json.empty()) on_root(comm, [&] { write_file_atomically(options.json, json_text(json)); });
-  print(comm, json_text(json));
   return ExitCode::done;
 }
 
