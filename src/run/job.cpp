@@ -227,7 +227,7 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
   const OutputFolder folder(comm, config, network.sha256, is_fresh, names);
   const auto progress = make_progress(comm);
   if (folder.state() == FolderState::finished) {
-    nlohmann::json report;
+    nlohmann::ordered_json report;
     on_root(comm, [&] { report = read_json(folder.files().report()); });
     if (comm.is_root()) print(comm, report_table(report));
     on_root(comm, [&] { // of a run that was killed right behind its end

@@ -37,9 +37,10 @@ struct Structure {
 ///
 /// With fewer samples than columns (LayerStatistics::is_implicit; no kept groups then) there is no C: with W = P C^-1
 /// through the kernel of the samples (ImplicitInverse), Q Q^T = W P^T gives U and Sigma, and E = Sigma^-1 U^T W; in the
-/// half steps the same with U^T P in the place of P. Otherwise
-/// L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's mean
-/// diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of
+/// half steps the same with U^T P in the place of P.
+///
+/// Otherwise L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's
+/// mean diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of
 /// CholeskyFactor and Svd everything has the same bits for every number of ranks; larger problems agree to k eps
 /// cond(C).
 class FixedStructure {
