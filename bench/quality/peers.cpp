@@ -29,16 +29,18 @@ LayerFactors svd(const PeerTask& task) {
       make_block_columns(task.statistics.gram.grid(), task.problem.cols, task.problem.cols, task.problem.group_columns);
   white.gram.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
   white.mean_diagonal = white.largest_eigenvalue = 1;
-  const auto p = times_gram(task.problem.weights, task.problem.rows, white, task.problem.group_columns);
+  const std::vector<double> weights(task.problem.weights.begin(), task.problem.weights.end());
+  const auto p = times_gram(weights, task.problem.rows, white, task.problem.group_columns);
   return closed_form(task, white, {{}, task.target_rank}, p, task.problem.bias);
 }
 
 LayerFactors whitened_svd(const PeerTask& task) {
   const auto& [comm, problem, scale, statistics, target_rank, groups, options] = task;
   auto mean = problem.bias; // of W X + b
-  blas::gemm(Op::none, Op::none, problem.rows, 1, problem.cols, 1.0, problem.weights.data(), problem.rows,
+  const std::vector<double> weights(problem.weights.begin(), problem.weights.end());
+  blas::gemm(Op::none, Op::none, problem.rows, 1, problem.cols, 1.0, weights.data(), problem.rows,
              statistics.input_mean.data(), problem.cols, 1.0, mean.data(), problem.rows);
-  const auto p = times_gram(problem.weights, problem.rows, statistics, problem.group_columns);
+  const auto p = times_gram(weights, problem.rows, statistics, problem.group_columns);
   return closed_form(task, statistics, {{}, target_rank}, p, mean);
 }
 
@@ -97,8 +99,8 @@ LayerFactors lasso_channels(const PeerTask& task) {
   const auto n = problem.rows, k = problem.cols;
   const auto c = gather_everywhere(statistics.gram), p = gather_everywhere(cross.p);
   std::vector<double> squares(static_cast<std::size_t>(k * k)); // W^T W
-  blas::gemm(Op::transpose, Op::none, k, k, n, 1.0, problem.weights.data(), n, problem.weights.data(), n, 0.0,
-             squares.data(), k);
+  const std::vector<double> weights(problem.weights.begin(), problem.weights.end());
+  blas::gemm(Op::transpose, Op::none, k, k, n, 1.0, weights.data(), n, weights.data(), n, 0.0, squares.data(), k);
   const auto channels = static_cast<std::size_t>(problem.groups()),
              area = static_cast<std::size_t>(problem.group_columns);
   std::vector<double> g(channels * channels, 0.0), q(channels, 0.0); // <W_c X_c, W_d X_d>, <Z, W_c X_c>, over N

@@ -52,6 +52,16 @@ SolverLayer::SolverLayer(const Communicator& its_comm, const LayerProblem& its_p
     : comm(its_comm), problem(its_problem), scale(its_scale), statistics(its_statistics), options(its_options),
       progress(its_progress), has_selection(comm.allreduce_value(problem.selection.count) > 0),
       choices(std::make_unique<Choices>(options.checkpoints)) {
+  if (statistics.is_implicit()) {
+    const auto outputs = measure_outputs(comm, problem, statistics.samples);
+    output_squared = outputs.squared;
+    output_variation = outputs.variation;
+    target_mean = row_means(comm, problem.rows, problem.fit.linear, statistics.samples);
+    target = problem.fit.linear;
+    for (std::size_t i = 0; i < target.size(); ++i)
+      target[i] = static_cast<float>(target[i] - target_mean[i % target_mean.size()]);
+    return;
+  }
   ActivationSplitting original(comm, problem, scale, statistics);
   auto products = original.cross();
   cross = std::move(products.p);
@@ -79,6 +89,8 @@ Candidate::Candidate(const SolverLayer& layer, const Structure& structure, doubl
                                             layer.options.engine);
   if (const auto saved = take(checkpoints, part_name(number_)))
     restore(*saved);
+  else if (layer.statistics.is_implicit())
+    fixed_->start(layer.target);
   else
     fixed_->start(layer.cross);
   kept_ = keep(checkpoints, part_name(number_), [this](StateWriter& to) { save(to); });
@@ -123,7 +135,10 @@ void Candidate::run(std::int64_t limit) {
     ++report_.iterations;
     target_mean_ = cross.target_mean;
     fixed_->improve_left(cross);
-    fixed_->improve_right(splitting_->project(fixed_->left_basis()));
+    if (layer_.statistics.is_implicit())
+      fixed_->improve_right(splitting_->project_target(fixed_->left_basis()));
+    else
+      fixed_->improve_right(splitting_->project(fixed_->left_basis()));
     judge();
     const bool is_converged = report_.primal_residual < options.tolerance && report_.dual_residual < options.tolerance;
     report_.stop_reason = is_converged ? StopReason::converged : StopReason::iteration_limit;

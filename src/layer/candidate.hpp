@@ -60,7 +60,8 @@ struct SolverLayer {
   const LayerStatistics& statistics;
   const ConstrainedOptions& options;
   const ProgressCallback& progress;
-  DistMatrix<double> cross; ///< P of the original values before the activation
+  DistMatrix<double> cross;  ///< P of the original values before the activation
+  std::vector<float> target; ///< in the implicit form these values themselves, centred, n x (samples of this rank)
   std::vector<double> target_mean;
   double output_squared = 0, output_variation = 0; ///< ||Y||_F^2, ||Y - mean Y||_F^2
   bool has_selection = false;

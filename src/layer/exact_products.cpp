@@ -76,7 +76,7 @@ void forward(std::int64_t rows, std::int64_t cols, const double* weights, const 
 }
 
 std::vector<float> linear_values(const LayerProblem& problem, const InputScale& scale,
-                                 const std::vector<double>& weights, const std::vector<double>& bias) {
+                                 const std::vector<float>& weights, const std::vector<double>& bias) {
   const std::int64_t n = problem.rows, k = problem.cols;
   std::vector<float> values(static_cast<std::size_t>(n * problem.fit.count));
   std::vector<double> z;

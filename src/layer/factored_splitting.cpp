@@ -192,14 +192,9 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   return result;
 }
 
-std::vector<double> FactoredSplitting::project(std::span<const double> q) {
-  const std::int64_t n = problem_.rows, k = problem_.cols, size = std::ssize(q) / std::max<std::int64_t>(1, n);
-  const std::vector<float> basis(q.begin(), q.end()), mean(target_mean_.begin(), target_mean_.end()),
-      input_mean(statistics_.input_mean.begin(), statistics_.input_mean.end());
-  double bound = 0; // |Q^T T| <= |T| for one sample
-  for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
-  BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), input_exponent_,
-                 statistics_.samples);
+std::vector<float> FactoredSplitting::project_target(std::span<const double> q) const {
+  const std::int64_t n = problem_.rows, size = std::ssize(q) / std::max<std::int64_t>(1, n);
+  const std::vector<float> basis(q.begin(), q.end()), mean(target_mean_.begin(), target_mean_.end());
   std::vector<float> target, projected(static_cast<std::size_t>(size * problem_.fit.count)); // T; Q^T T
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     // The exponents were raised to what T needs, so nothing is cut off here.
@@ -212,6 +207,17 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
     blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
                projected.data() + first * size, size);
   });
+  return projected;
+}
+
+std::vector<double> FactoredSplitting::project(std::span<const double> q) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, size = std::ssize(q) / std::max<std::int64_t>(1, n);
+  const std::vector<float> input_mean(statistics_.input_mean.begin(), statistics_.input_mean.end());
+  double bound = 0; // |Q^T T| <= |T| for one sample
+  for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
+  BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), input_exponent_,
+                 statistics_.samples);
+  const auto projected = project_target(q);
   // In panels of columns, whose sums stay in the cache from block to block.
   std::vector<float> product, inputs;
   for (std::int64_t j = 0; j < k && size > 0; j += panel_columns) {

@@ -76,28 +76,36 @@ void reduce_onto_owners(const Communicator& comm, const std::vector<double>& pro
 
 } // namespace
 
-OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem, std::int64_t samples) {
-  const auto n = static_cast<std::size_t>(problem.rows);
+std::vector<double> row_means(const Communicator& comm, std::int64_t rows, std::span<const float> values,
+                              std::int64_t samples) {
+  const auto n = static_cast<std::size_t>(rows);
   std::vector<double> largest(n, 0.0), mean(n, 0.0);
-  const auto& y = problem.fit.y;
-  for (std::size_t i = 0; i < y.size(); ++i) largest[i % n] = std::max(largest[i % n], std::abs(double(y[i])));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    largest[i % n] = std::max(largest[i % n], std::abs(double(values[i])));
   comm.allreduce(std::span<double>(largest), Reduction::max);
   std::vector<FixedPoint> grid;
   for (const double value : largest) grid.push_back(FixedPoint::covering(value, output_grid_bits));
+  for (std::size_t i = 0; i < values.size(); ++i) mean[i % n] += grid[i % n].round(values[i]);
+  comm.allreduce(std::span<double>(mean));
+  for (double& sum : mean) sum /= static_cast<double>(std::max<std::int64_t>(1, samples));
+  return mean;
+}
+
+OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem, std::int64_t samples) {
+  const auto n = static_cast<std::size_t>(problem.rows);
+  const auto mean = row_means(comm, problem.rows, problem.fit.y, samples);
   ExactSum squares;
   for (std::size_t s = 0; s < static_cast<std::size_t>(problem.fit.count); ++s) {
     double here = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      const double value = y[s * n + i];
-      mean[i] += grid[i].round(value);
+      const double value = problem.fit.y[s * n + i];
       here += value * value;
     }
     squares.add(here);
   }
-  comm.allreduce(std::span<double>(mean));
   OutputSums result;
   result.squared = result.variation = allreduce_exact(comm, std::span<const ExactSum>(&squares, 1))[0];
-  for (const double sum : mean) result.variation -= sum * sum / static_cast<double>(std::max<std::int64_t>(1, samples));
+  for (const double each : mean) result.variation -= each * each * static_cast<double>(samples);
   result.variation = std::max(result.variation, 0.0);
   return result;
 }

@@ -6,10 +6,14 @@
 #include "slr/linalg/gram.hpp"
 #include "slr/mpi/exact_sum.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 namespace slr {
 namespace {
+
+constexpr std::int64_t panel_width = 512; // of weights that are widened to double at a time
+constexpr std::int64_t square_block = 64; // of W0 W0^T
 
 /// The largest eigenvalue of C by power iteration from the diagonal, times 1.01: an upper estimate for the length of
 /// gradient steps. Every rank multiplies its columns, so C x needs one gather of k numbers.
@@ -58,7 +62,55 @@ LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_gri
   return result;
 }
 
-LayerStatistics measure_means(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
+namespace {
+
+/// W0 W0^T: the product of a share of the columns on each rank, summed a panel of columns at a time.
+DistMatrix<double> squared_weights(const Communicator& comm, const LayerProblem& problem) {
+  const std::int64_t n = problem.rows, k = problem.cols;
+  const auto first = k * comm.rank() / comm.size(), end = k * (comm.rank() + 1) / comm.size();
+  DistMatrix<double> result(ProcessGrid::square(comm), n, n, square_block, square_block);
+  std::vector<double> panel, columns;
+  for (std::int64_t left = 0; left < n; left += panel_width) {
+    const auto width = std::min(panel_width, n - left);
+    panel.assign(static_cast<std::size_t>(n * width), 0.0);
+    for (std::int64_t j = first; j < end; j += panel_width) {
+      const auto count = std::min(panel_width, end - j);
+      columns.assign(problem.weights.begin() + j * n, problem.weights.begin() + (j + count) * n);
+      // Below the diagonal only: rows from `left` on.
+      blas::gemm(Op::none, Op::transpose, n - left, width, count, 1.0, columns.data() + left, n, columns.data() + left,
+                 n, 1.0, panel.data() + left, n);
+    }
+    comm.allreduce(std::span<double>(panel));
+    result.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
+      const auto row = std::max(i.value(), j.value()), col = std::min(i.value(), j.value());
+      if (col >= left && col < left + width) value = panel[static_cast<std::size_t>((col - left) * n + row)];
+    });
+  }
+  return result;
+}
+
+/// S = W0 Xc for this rank's fit samples. Local.
+std::vector<double> original_on_samples(const LayerProblem& problem, const std::vector<double>& input_mean) {
+  const std::int64_t n = problem.rows, k = problem.cols, samples = problem.fit.count;
+  std::vector<double> result(static_cast<std::size_t>(n * samples), 0.0), weights, inputs;
+  for (std::int64_t j = 0; j < k; j += panel_width) {
+    const auto count = std::min(panel_width, k - j);
+    weights.assign(problem.weights.begin() + j * n, problem.weights.begin() + (j + count) * n);
+    inputs.resize(static_cast<std::size_t>(count * samples));
+    for (std::int64_t s = 0; s < samples; ++s)
+      for (std::int64_t i = 0; i < count; ++i)
+        inputs[static_cast<std::size_t>(s * count + i)] =
+            double(problem.fit.x[static_cast<std::size_t>(s * k + j + i)]) - input_mean[static_cast<std::size_t>(j + i)];
+    if (samples > 0)
+      blas::gemm(Op::none, Op::none, n, samples, count, 1.0, weights.data(), n, inputs.data(), count, 1.0,
+                 result.data(), n);
+  }
+  return result;
+}
+
+} // namespace
+
+LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
   LayerStatistics result;
   result.grid = row_grid;
   const auto k = static_cast<std::size_t>(problem.cols);
@@ -80,6 +132,9 @@ LayerStatistics measure_means(const Communicator& comm, const Grid& row_grid, co
     result.mean_diagonal += std::max(0.0, sums[k + j] / samples - mean * mean);
   }
   result.mean_diagonal /= static_cast<double>(std::max<std::size_t>(1, k));
+  result.in_samples = std::make_shared<const SampleMoments>(
+      SampleMoments{SampleKernel(comm, problem.fit.x, result.input_mean, "layer " + problem.name),
+                    original_on_samples(problem, result.input_mean), squared_weights(comm, problem)});
   return result;
 }
 

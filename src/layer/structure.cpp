@@ -57,6 +57,19 @@ SmallSvd small_svd(std::int64_t q, std::int64_t cols, const double* g) {
   return result;
 }
 
+/// W0 in double, a panel of columns at a time: use(first, count, panel). A whole copy would be the largest thing here.
+template <class Use>
+void for_each_original_panel(const LayerProblem& problem, Use&& use) {
+  constexpr std::int64_t width = 512;
+  const std::int64_t n = problem.rows, k = problem.cols;
+  std::vector<double> panel;
+  for (std::int64_t first = 0; first < k; first += width) {
+    const auto count = std::min(width, k - first);
+    panel.assign(problem.weights.begin() + first * n, problem.weights.begin() + (first + count) * n);
+    use(first, count, panel.data());
+  }
+}
+
 /// Orthonormal columns that span those of Y (n x q). Local.
 void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
   const auto tau = lapack::geqrf<double>(n, q, y.data(), std::max<std::int64_t>(1, n));
@@ -83,7 +96,7 @@ FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& pro
       svd_(comm, {.engine = engine}) {
   if (statistics.is_implicit()) {
     require(kept_columns_ == 0, "the implicit form has no kept groups");
-    implicit_.emplace(comm, problem.fit.x, statistics.input_mean, delta_, context_of(problem));
+    in_samples_.emplace(statistics.in_samples->kernel.damped(delta_));
   } else {
     whole_.emplace(ordered_gram(statistics, order_), delta_, context_of(problem));
     kept_.emplace(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem));
@@ -99,7 +112,7 @@ void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
 }
 
 void FixedStructure::start(const DistMatrix<double>& p) {
-  if (implicit_) return start_implicitly(p);
+  require(!in_samples_, "the implicit form starts from a target on samples");
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_;
   auto p_whole = gather_everywhere(p);
   DistMatrix<double> q_all(statistics_.gram.grid(), n, k, std::max<std::int64_t>(1, n),
@@ -142,14 +155,16 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
   if (kept_) kept_->solve(dense_, n);
   if (q == 0) return;
   left_ = cross.features;
-  if (implicit_) add_pull_on_features();
+  if (in_samples_) add_pull_on_features();
   on_root(comm_, [&] {
-    if (!implicit_) {
+    if (!in_samples_) {
       std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
       for (std::int64_t j = 0; j < k; ++j)
         std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
-      blas::gemm(Op::none, Op::transpose, n, q, k, delta_, problem_.weights.data(), n, original.data(), q, 1.0,
-                 left_.data(), n);
+      for_each_original_panel(problem_, [&](std::int64_t first, std::int64_t count, const double* weights) {
+        blas::gemm(Op::none, Op::transpose, n, q, count, delta_, weights, n, original.data() + first * q, q, 1.0,
+                   left_.data(), n);
+      });
     }
     orthonormalize(n, q, left_);
   });
@@ -157,13 +172,15 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
 }
 
 void FixedStructure::improve_right(std::vector<double> projected) {
-  if (implicit_) return improve_right_implicitly(std::move(projected));
+  require(!in_samples_, "the implicit form is improved on samples");
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   if (q == 0) return;
   std::vector<double> g(projected.size());
   on_root(comm_, [&] {
-    blas::gemm(Op::transpose, Op::none, q, k, n, delta_, left_.data(), n, problem_.weights.data(), n, 1.0,
-               projected.data(), q);
+    for_each_original_panel(problem_, [&](std::int64_t first, std::int64_t count, const double* weights) {
+      blas::gemm(Op::transpose, Op::none, q, count, n, delta_, left_.data(), n, weights, n, 1.0,
+                 projected.data() + first * q, q);
+    });
     for (std::int64_t j = 0; j < k; ++j)
       std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, g.begin() + j * q);
   });

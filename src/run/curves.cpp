@@ -219,7 +219,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
       rows = rows_of(layer, dense_parameters(network, layer), is_implicit);
       if (rows.empty()) continue;
       const auto statistics =
-          is_implicit ? measure_means(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
+          is_implicit ? measure_in_samples(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
       path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     } catch (const Error& error) {
       if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;

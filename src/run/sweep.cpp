@@ -122,7 +122,7 @@ void solve_layer(const Job& job, const PreparedProblem& prepared, std::size_t in
   const auto& split = job.allotment.splits[index];
   const bool needs_moments = job.config.method.kind == MethodKind::relaxed || (split && split->groups > 0);
   const auto statistics = !needs_moments && is_implicit_cheaper(samples, problem.cols)
-                              ? measure_means(job.comm, job.row_grid, problem)
+                              ? measure_in_samples(job.comm, job.row_grid, problem)
                               : measure_statistics(job.comm, job.row_grid, problem);
   outcome.samples = statistics.samples;
   if (job.config.method.kind == MethodKind::relaxed)

@@ -32,11 +32,20 @@ inline std::vector<double> random_matrix(std::int64_t rows, std::int64_t cols, u
   return values;
 }
 
-inline std::vector<double> planted_weights(const Recipe& r) {
-  auto weights = random_matrix(r.rows, r.cols(), r.seed * 100 + 1);
+/// A weight is a float, so the planted factors have few bits: their products and sums fit one, and the planted rank
+/// stays exact.
+inline std::vector<double> random_short(std::int64_t rows, std::int64_t cols, unsigned seed) {
+  auto values = random_matrix(rows, cols, seed);
+  for (double& v : values) v = std::round(128 * v) / 128; // at most 10 bits, products at most 20
+  return values;
+}
+
+inline std::vector<float> planted_weights(const Recipe& r) {
+  const auto full = random_matrix(r.rows, r.cols(), r.seed * 100 + 1);
+  std::vector<float> weights(full.begin(), full.end());
   if (r.planted_rank < 0) return weights;
-  const auto u = random_matrix(r.rows, r.planted_rank, r.seed * 100 + 2);
-  const auto v = random_matrix(r.planted_rank, r.cols(), r.seed * 100 + 3);
+  const auto u = random_short(r.rows, r.planted_rank, r.seed * 100 + 2);
+  const auto v = random_short(r.planted_rank, r.cols(), r.seed * 100 + 3);
   for (std::int64_t j = 0; j < r.cols(); ++j) {
     bool is_planted = false;
     for (const auto group : r.planted_groups) is_planted = is_planted || j / r.group_columns == group;
@@ -45,7 +54,7 @@ inline std::vector<double> planted_weights(const Recipe& r) {
       double sum = 0;
       for (std::int64_t l = 0; l < r.planted_rank; ++l)
         sum += u[std::size_t(l * r.rows + i)] * v[std::size_t(j * r.planted_rank + l)];
-      weights[std::size_t(j * r.rows + i)] = sum;
+      weights[std::size_t(j * r.rows + i)] = static_cast<float>(sum);
     }
   }
   return weights;

@@ -151,42 +151,4 @@ TEST(CholeskyFactor, SmallProblemsHaveTheSameBitsForEveryNumberOfRanks) {
   }
 }
 
-// The implicit form against the explicit one, panels of every size, samples dealt unevenly.
-TEST(ImplicitInverse, IsTheInverseOfTheDampedGramMatrix) {
-  const auto comm = world();
-  const std::int64_t k = 70, n = 25, m = 11;
-  const double delta = 0.05;
-  const auto x = random_matrix<float>(k, n, 47);
-  std::vector<float> mine;
-  for (std::int64_t s = 0; s < n; ++s) {
-    // Rank order is sample order; the last of several ranks has none.
-    const auto owner = std::min<std::int64_t>(s / 6, std::max(0, comm.size() - 2));
-    if (owner == comm.rank()) mine.insert(mine.end(), x.begin() + s * k, x.begin() + (s + 1) * k);
-  }
-  const auto grid = ProcessGrid::row(comm);
-  DistMatrix<double> c(grid, k, k, 6, 6);
-  const auto summary = gram(std::span<const float>(mine), true, c);
-  auto damped = gather_everywhere(c);
-  for (std::int64_t i = 0; i < k; ++i) damped[static_cast<std::size_t>(i * (k + 1))] += delta;
-  const auto b = random_matrix<double>(m, k, 48);
-  for (const std::int64_t panel_bytes : {std::int64_t(1), std::int64_t(8000), std::int64_t(1) << 24}) {
-    const ImplicitInverse inverse(comm, mine, summary.means, delta, "layer fc6", panel_bytes);
-    EXPECT_EQ(inverse.samples(), n);
-    auto solution = distributed(grid, m, k, m, 6, b);
-    inverse.solve(solution);
-    // c k eps cond: ||C|| < (1 + sqrt(k / n))^2 < 8, cond < 160
-    EXPECT_LT(max_difference(product(false, false, m, k, k, gather_everywhere(solution), damped), b),
-              double(k) * 2.3e-16 * 160 * norm(b));
-    // The diagonal is that of the solution for the identity.
-    std::vector<double> identity(static_cast<std::size_t>(k * k), 0.0);
-    for (std::int64_t i = 0; i < k; ++i) identity[static_cast<std::size_t>(i * (k + 1))] = 1;
-    auto columns = distributed(grid, k, k, k, 6, identity);
-    inverse.solve(columns);
-    const auto whole = gather_everywhere(columns);
-    const auto diagonal = inverse.diagonal();
-    for (std::int64_t i = 0; i < k; ++i)
-      EXPECT_NEAR(diagonal[static_cast<std::size_t>(i)], whole[static_cast<std::size_t>(i * (k + 1))], 1e-11);
-  }
-}
-
 } // namespace

@@ -54,7 +54,7 @@ void for_each_piece(const std::vector<float>& x, std::int64_t cols, std::int64_t
 /// Z = W X + b for the fit samples of a problem with rounded inputs, rows x samples, column-major, rounded to float:
 /// the same bits whatever other samples the rank has. Local.
 [[nodiscard]] std::vector<float> linear_values(const LayerProblem& problem, const InputScale& scale,
-                                               const std::vector<double>& weights, const std::vector<double>& bias);
+                                               const std::vector<float>& weights, const std::vector<double>& bias);
 
 /// Sums ||Y - r(Z)||_F^2 and ||Y||_F^2 sample by sample, exactly over samples and ranks.
 class RelativeError {

@@ -32,6 +32,9 @@ public:
   /// Z = map(X);  M, U from Z (over-relaxed: Z replaced by a Z + (1 - a) M);  the sums over T = M - U. Collective, one
   /// allreduce of n (q + |S|) doubles. \throws Error{numerical} on every rank if a value is not finite.
   FactoredCross advance(const FactoredMap& map);
+  /// Q^T (T - mean T) for this rank's samples, q x N column-major, for Q (n x q, orthonormal columns) and the T of the
+  /// last advance. Local, 2 n q N flops.
+  [[nodiscard]] std::vector<float> project_target(std::span<const double> q) const;
   /// Q^T (T - mean T)(X - mean X)^T / N, q x k column-major, for Q (n x q, orthonormal columns) and the T of the last
   /// advance. Collective, one allreduce of q k doubles.
   [[nodiscard]] std::vector<double> project(std::span<const double> q);

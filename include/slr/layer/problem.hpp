@@ -28,7 +28,7 @@ struct LayerProblem {
   std::int64_t cols = 0;          ///< k, input channels times kernel area
   std::int64_t group_columns = 1; ///< neighbouring columns of one input channel; divides cols
   Activation activation;
-  std::vector<double> weights; ///< W0, the original weights, n x k column-major, on every rank
+  std::vector<float> weights; ///< W0, the original weights, n x k column-major, on every rank
   std::vector<double> bias;    ///< b0, n
   Samples fit;                 ///< what weights are computed from
   Samples selection;           ///< what choices are judged by

@@ -33,6 +33,11 @@ struct OutputSums {
 /// Collective; the same bits for every number of ranks.
 [[nodiscard]] OutputSums measure_outputs(const Communicator& comm, const LayerProblem& problem, std::int64_t samples);
 
+/// The mean of each row of values (rows x samples of this rank, column-major) over all ranks. Collective; the same bits
+/// for every number of ranks.
+[[nodiscard]] std::vector<double> row_means(const Communicator& comm, std::int64_t rows, std::span<const float> values,
+                                            std::int64_t samples);
+
 /// The constraint M = W X + b with its scaled dual variable U, for the samples of this rank.
 ///
 /// Of   min 1/2 ||Y - r(M)||_F^2 + g(W)   subject to   M = W X + b,   the extended ADMM repeats

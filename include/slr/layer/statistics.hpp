@@ -4,8 +4,18 @@
 #include "slr/layer/block_columns.hpp"
 #include "slr/layer/problem.hpp"
 #include "slr/linalg/damped_inverse.hpp"
+#include "slr/linalg/sample_kernel.hpp"
+
+#include <memory>
 
 namespace slr {
+
+/// What takes the place of C where there are few samples for many columns.
+struct SampleMoments {
+  SampleKernel kernel;                ///< K = Xc^T Xc
+  std::vector<double> original;       ///< S = W0 Xc, n x (fit samples of this rank)
+  DistMatrix<double> weights_squared; ///< W0 W0^T, n x n on the most square grid
+};
 
 /// Of the fit samples of all ranks.
 struct LayerStatistics {
@@ -15,9 +25,10 @@ struct LayerStatistics {
   DistMatrix<double> gram;        ///< C = (X - mean)(X - mean)^T / N, k x k, block columns; empty in the implicit form
   double mean_diagonal = 0;       ///< d, trace(C) / k
   double largest_eigenvalue = 0;  ///< of C, an upper estimate within 1 %; not in the implicit form
+  std::shared_ptr<const SampleMoments> in_samples; ///< the implicit form
 
   /// Whether C exists only as the samples that it is made of.
-  [[nodiscard]] bool is_implicit() const { return gram.cols() == 0; }
+  [[nodiscard]] bool is_implicit() const { return in_samples != nullptr; }
 };
 
 /// Collective; N k^2 / P flops and k^2 / P doubles per rank. All numbers have the same bits for every number of ranks.
@@ -25,12 +36,12 @@ struct LayerStatistics {
 [[nodiscard]] LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_grid,
                                                  const LayerProblem& problem);
 
-/// The same without C: O(N k / P) flops, k doubles per rank. Collective; the same bits for every number of ranks.
-[[nodiscard]] LayerStatistics measure_means(const Communicator& comm, const Grid& row_grid,
-                                            const LayerProblem& problem);
+/// The implicit form: k (n^2 + 2 N^2 + 2 n N) / P flops; (n^2 + N^2 + n N) / P doubles per rank. Collective. The means
+/// and the mean diagonal have the same bits for every number of ranks.
+[[nodiscard]] LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid,
+                                                 const LayerProblem& problem);
 
-/// Whether so few samples make the implicit form the cheaper one: N k (4 q + N) flops against k^3 / 3 for a factor, and
-/// no k x k matrix. It has no kept groups. Never where one rank factors C: there all results have the same bits for
+/// Whether so few samples make the implicit form the cheaper one: no k x k matrix, and no k^3 / 3 flops for its factor. It has no kept groups. Never where one rank factors C: there all results have the same bits for
 /// every number of ranks, which the implicit form does not promise. Local.
 [[nodiscard]] inline bool is_implicit_cheaper(std::int64_t samples, std::int64_t cols) {
   return cols > CholeskyOptions{}.one_rank_columns && 4 * samples <= cols;

@@ -6,6 +6,7 @@
 #include "slr/linalg/svd.hpp"
 
 #include <optional>
+#include <span>
 
 namespace slr {
 
@@ -35,9 +36,14 @@ struct Structure {
 /// and U^T P ("improve_right"): both are sums over the samples of products with r-sized factors. Each half step lowers
 /// the objective.
 ///
-/// With fewer samples than columns (LayerStatistics::is_implicit; no kept groups then) there is no C: with W = P C^-1
-/// through the kernel of the samples (ImplicitInverse), Q Q^T = W P^T gives U and Sigma, and E = Sigma^-1 U^T W; in the
-/// half steps the same with U^T P in the place of P.
+/// With fewer samples than columns (LayerStatistics::is_implicit; no kept groups then) neither C nor P is formed. With
+/// K = Xc^T Xc, S = W0 Xc, D = Tc - S and R = D (K + N delta I)^-1 (n x N, over the samples) the free optimum is
+///
+///   P C^-1 = W0 + R Xc^T,     Q Q^T = P C^-1 P^T = Tc Tc^T / N + delta (W0 W0^T - R D^T),
+///
+/// which gives U and Sigma, and E = Sigma^-1 (U^T W0 + U^T R Xc^T); in the half steps the same with U^T T in the place of
+/// T. W0 W0^T, K and S are measured once per layer (SampleMoments); a half step costs 2 n k q flops, in single
+/// precision.
 ///
 /// Otherwise L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's
 /// mean diagonal is added to delta, so that dead and dependent inputs do no harm. Up to the one-rank limits of
@@ -53,7 +59,11 @@ public:
   [[nodiscard]] const Structure& structure() const { return structure_; }
 
   /// The optimum for P = Tc Xc^T / N (the pull is added here). Collective. n k^2 flops and a truncation.
+  /// @pre not the implicit form
   void start(const DistMatrix<double>& p);
+  /// The optimum for Tc on this rank's fit samples, n x N. Collective. 2 n^2 N + 2 n k q flops and the eigenvalues of an
+  /// n x n matrix. @pre the implicit form
+  void start(std::span<const float> target);
   /// ||T||^2 - objective at the solution of `start`, per sample: ||Q_S||_F^2 + sum of sigma_i^2. Local.
   [[nodiscard]] double gain() const { return gain_; }
 
@@ -61,7 +71,11 @@ public:
   void improve_left(const FactoredCross& cross);
   [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
   /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops.
+  /// @pre not the implicit form
   void improve_right(std::vector<double> projected);
+  /// Second half step, with left_basis()^T Tc on this rank's fit samples, q x N. Collective, 2 q k (n + N) flops.
+  /// @pre the implicit form
+  void improve_right(std::span<const float> projected);
 
   /// Goes on with a smaller rank: the leading directions stay. Local. @pre not above the present rank
   void lower_rank(std::int64_t rank);
@@ -83,8 +97,7 @@ public:
 
 private:
   void set_right(const std::vector<double>& t, std::int64_t q);
-  void start_implicitly(const DistMatrix<double>& p);
-  void improve_right_implicitly(std::vector<double> projected);
+  void set_right_in_samples(const std::vector<double>& r); ///< E from U^T R, q x (samples of this rank)
   void add_pull_on_features(); ///< left_ += delta W0 E^T, a share of the columns on each rank
 
   const Communicator& comm_;
@@ -96,7 +109,7 @@ private:
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
   std::optional<CholeskyFactor> whole_, kept_; ///< of C and C_SS; none in the implicit form
-  std::optional<ImplicitInverse> implicit_;
+  std::optional<DampedKernel> in_samples_;     ///< of the implicit form
   double gain_ = 0;
   std::int64_t numerical_rank_ = 0;          ///< at most the target
   std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// (C + delta I)^-1 for a Gram matrix C: by Cholesky factors, or implicitly when there are fewer samples than columns.
+/// (C + delta I)^-1 for a Gram matrix C, by Cholesky factors.
 #include "slr/dist/dist_matrix.hpp"
 
 #include <cstdint>
@@ -63,33 +63,6 @@ public:
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;
-
-private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
-/// (C + delta I)^-1 = (I - Xc (N delta I + Xc^T Xc)^-1 Xc^T) / delta with Xc the centred samples: no k x k matrix
-/// exists. For N < k. The N x N kernel is factored on the most square grid. Results agree to rounding for different
-/// numbers of ranks; they are not bitwise equal.
-class ImplicitInverse {
-public:
-  /// Collective. `local` (k floats per sample, contiguous, this rank's share; rank order is sample order) is not copied
-  /// and must outlive the object; `means` has k entries (zeros: not centred). 2 k N^2 / P flops, memory N^2/P doubles
-  /// and two panels of `panel_bytes`.
-  /// @pre delta > 0. \throws Error{numerical} if the kernel cannot be factored.
-  ImplicitInverse(const Communicator& comm, std::span<const float> local, std::vector<double> means, double delta,
-                  std::string_view context = {}, std::int64_t panel_bytes = std::int64_t(128) << 20);
-  ~ImplicitInverse();
-  ImplicitInverse(ImplicitInverse&&) noexcept;
-  ImplicitInverse& operator=(ImplicitInverse&&) noexcept;
-
-  [[nodiscard]] std::int64_t samples() const; ///< N. Local.
-
-  /// B := B (C + delta I)^-1, B m x k on the 1 x P grid of all ranks, in row panels. Collective. 4 m k N / P flops.
-  void solve(DistMatrix<double>& b) const;
-  /// The diagonal of (C + delta I)^-1, k values on every rank (scores of columns). Collective. k N^2 / P flops.
-  [[nodiscard]] std::vector<double> diagonal() const;
 
 private:
   struct State;
