@@ -21,11 +21,11 @@ Flops count_flops(const LayerWork& w) {
   flops.double_precision =
       2 * samples * k * k + 2 * samples * n * k + factors * (k * k * k / 3 + n * k * k) + iterations * 4 * q * k * k;
   flops.single_precision = iterations * 4 * samples * (q * (n + k) + n * s);
-  if (w.is_implicit)
-    flops.double_precision =
-        2 * samples * n * k +
-        factors * (2 * samples * samples * k + 4 * n * k * samples + 2 * n * n * k + 4 * n * n * n / 3) +
-        iterations * 4 * q * k * (samples + n);
+  if (w.is_implicit) {
+    flops.double_precision = k * (n * n + 2 * samples * samples + 4 * samples * n) +
+                             factors * (4 * n * n * samples + 4 * n * n * n / 3) + iterations * 2 * n * n * q;
+    flops.single_precision += 2 * q * k * (n + samples) * factors + iterations * 2 * q * k * (2 * n + samples);
+  }
   return flops;
 }
 
@@ -33,7 +33,7 @@ double count_bytes(const LayerWork& w, std::int64_t ranks) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols);
   const double samples = static_cast<double>(w.samples) / static_cast<double>(ranks);
   if (w.is_implicit)
-    return samples * 4 * (2 * k + 4 * n) + 8 * (n * k + 4 * n * k / static_cast<double>(ranks) + n * n) +
+    return samples * (4 * (2 * k + 4 * n) + 8 * 4 * n) + 4 * n * k + 3 * 8 * n * n / static_cast<double>(ranks) +
            3 * 8 * basis_size(w) * k;
   return samples * 4 * (2 * k + 4 * n) + 2 * 8 * k * k / static_cast<double>(ranks) + 8 * k * k + 3 * 8 * n * k;
 }

@@ -8,6 +8,7 @@
 #include "slr/mpi/exact_sum.hpp"
 #include "slr/run/budget.hpp"
 #include "slr/run/compressed_layer.hpp"
+#include "slr/run/layer_work.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -23,8 +24,10 @@ constexpr std::int64_t trial_iterations = 2;
 constexpr double samples_per_column = 3; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
 constexpr std::int64_t groups_between_rows = 3; // interpolated
-constexpr std::int64_t probe_images =
-    2560;                                // the first ones, of which a tenth is for selection, are enough for a mean KL
+// The first selection images are enough for a mean KL divergence: so many, but as few as a probe of this many products
+// allows, and not below the least.
+constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
+constexpr double largest_probe_macs = 1e12;
 constexpr double dear_probe_macs = 2e11; ///< a probe that takes more is done once per row, not twice
 constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
 
@@ -71,6 +74,13 @@ std::int64_t thinning_of(const graph::Layer& layer, const store::FeatureSet& fea
          samples / static_cast<double>(2 * thinning) >= samples_per_column * static_cast<double>(layer.cols))
     thinning *= 2;
   return thinning;
+}
+
+/// How many calibration images have the selection images of a probe among them.
+std::int64_t probed_images(const Network& network, const Configuration& config) {
+  const auto macs = static_cast<double>(std::max<std::int64_t>(1, graph::count(network.model).macs));
+  const auto affordable = static_cast<std::int64_t>(std::min(largest_probe_macs / macs, double(most_probe_images)));
+  return std::min(config.calibration.images, 10 * std::max(affordable, least_probe_images));
 }
 
 /// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
@@ -172,22 +182,18 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
                       Checkpoints& checkpoints) {
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto count = static_cast<std::int64_t>(network.layers.size());
-  auto probe =
-      collectively(comm, [&] { return Probe(comm, network, feed, std::min(config.calibration.images, probe_images)); });
+  const auto images = probed_images(network, config);
+  auto probe = collectively(comm, [&] { return Probe(comm, network, feed, images); });
   auto options = constrained_options(config);
   options.trial_iterations = trial_iterations;
   options.pulls = {1e-3, 1e-2, 1e-1};
   options.checkpoints = &checkpoints;
-  std::vector<double> weights;
-  for (const auto& layer : network.layers)
-    weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
-  progress.stage("curves", count, weights);
+  progress.stage("curves", count, curve_weights(network, dense_reasons, images / 10, config));
   Curves result;
   auto& curves = result.layers;
   curves.resize(network.layers.size());
-  const bool is_dear = static_cast<double>(graph::count(network.model).macs) *
-                           static_cast<double>(std::min(config.calibration.images, probe_images) / 10) >
-                       dear_probe_macs;
+  const bool is_dear =
+      static_cast<double>(graph::count(network.model).macs) * static_cast<double>(images / 10) > dear_probe_macs;
   Stopwatch stopwatch(comm, network, needs_latency(config));
   std::int64_t finished = 0; // layers of an earlier start
   if (const auto saved = checkpoints.take("curves")) {

@@ -7,6 +7,7 @@
 #include "slr/run/json_text.hpp"
 #include "slr/run/report.hpp"
 #include "slr/run/report_table.hpp"
+#include "slr/run/safeguards.hpp"
 #include "slr/run/solver_options.hpp"
 #include "slr/run/verify_outputs.hpp"
 #include "slr/store/hdf5.hpp"
@@ -51,10 +52,6 @@ OwnWeights read_weights(const OwnLayer& layer) {
   if (file.is_dataset("/bias")) result.bias = file.dataset("/bias").read<float>();
   if (std::ssize(result.bias) != result.rows)
     throw wrong("has a /bias of " + std::to_string(result.bias.size()) + " values, not one per row of /weight");
-  const auto is_finite = [](const std::vector<float>& values) {
-    return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
-  };
-  if (!is_finite(result.weight) || !is_finite(result.bias)) throw wrong("has a value that is not finite");
   return result;
 }
 
@@ -164,7 +161,8 @@ ExitCode compress_own_layers(const Communicator& comm, const Configuration& conf
                              const BudgetPoint& point, const OutputFiles& files, Progress& progress,
                              JobCheckpoints& checkpoints) {
   StageClock clock;
-  const auto dense = dense_reasons(network, config);
+  auto dense = dense_reasons(network, config);
+  check_weights(network, config, dense, progress);
   const auto limit = point.limit_of(Resource::parameters);
   const auto features = clock.measure("calibrate", [&] { return open_own_features(comm, config); });
   auto own = config; // how many images there are and what inputs are fitted is what the shards say

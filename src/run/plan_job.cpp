@@ -1,10 +1,9 @@
 #include "slr/run/plan_job.hpp"
 
 #include "slr/base/file.hpp"
-#include "slr/layer/statistics.hpp"
 #include "slr/linalg/blas.hpp"
-#include "slr/plan/forecast.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/run/layer_work.hpp"
 #include "slr/run/sweep.hpp"
 
 #include <fmt/format.h>
@@ -14,8 +13,6 @@
 
 namespace slr::run {
 namespace {
-
-constexpr std::int64_t trial_share = 2; // trials take about as many iterations as the final solve
 
 /// Flops per second of one product of this size, the best of three.
 template <class T>
@@ -44,21 +41,6 @@ std::optional<Curves> curves_of(const Network& network, const Configuration& con
   auto curves = curves_from_text(read_file(files.curves()));
   if (curves.layers.size() != network.layers.size()) return std::nullopt;
   return curves;
-}
-
-LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config) {
-  const bool is_convolution = layer.kind == graph::LayerKind::convolution;
-  const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
-  const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
-                           is_implicit_cheaper(samples * 8 / 10, layer.cols);
-  return {layer.rows,
-          layer.cols,
-          samples,
-          split.rank,
-          split.groups * layer.window_area(),
-          trial_share * config.method.iteration_limit(),
-          is_implicit ? 1 : 3,
-          is_implicit};
 }
 
 } // namespace

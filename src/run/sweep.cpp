@@ -4,6 +4,7 @@
 #include "slr/graph/count.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/compressed_layer.hpp"
+#include "slr/run/layer_work.hpp"
 #include "slr/run/solver_options.hpp"
 
 #include <algorithm>
@@ -206,11 +207,8 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
   collectively(comm, [&] {
     if (follows_compressed && earlier.size() < network.layers.size()) frontier.emplace(network, *feed, share);
   });
-  std::vector<double> weights;
-  for (const auto& layer : network.layers)
-    weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
   const auto count = static_cast<std::int64_t>(network.layers.size());
-  progress.stage("solve", count, weights);
+  progress.stage("solve", count, solve_weights(network, reasons, allotment.parameters, config));
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     const auto& layer = network.layers[i];
     const auto start = std::chrono::steady_clock::now();

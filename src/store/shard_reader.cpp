@@ -166,10 +166,10 @@ void ShardReader::read(const std::string& name, Quantity quantity, std::span<con
 void ShardReader::throw_not_finite(const Layer& found, Quantity quantity, std::int64_t row) const {
   const bool has_number = found.has_samples;
   const auto number = has_number ? samples(found.layer.name)[static_cast<std::size_t>(row)] : row;
-  throw Error(ExitCode::bad_data, "layer " + found.layer.name + " of " + path().string() +
-                                      " has a value that is not finite in " + dataset_name(quantity) +
-                                      (has_number ? ", sample " : ", row ") + std::to_string(number) +
-                                      ": check the images and the network, then write the shards again");
+  throw Error(ExitCode::numerical, "layer " + found.layer.name + " of " + path().string() +
+                                       " has a value that is not finite in " + dataset_name(quantity) +
+                                       (has_number ? ", sample " : ", row ") + std::to_string(number) +
+                                       ": check the images and the network, then write the shards again");
 }
 
 } // namespace slr::store

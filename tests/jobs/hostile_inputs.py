@@ -4,7 +4,8 @@
     tests/jobs/hostile_inputs.py BIN_DIR WORK_DIR [SHARE [SEED]]       SHARE: run one of so many cases (1: all)
 
 A case takes a small job that works, damages one of its files (removes, empties, truncates, flips a bit, makes it
-unreadable, puts a folder in its place) and runs the program on one rank, every eighth case on two. Expected are:
+unreadable, puts a folder in its place, or writes a NaN into it) and runs the program on one rank, every eighth case on
+two. Expected are:
 
 - an exit code that the table below has for this file and this damage;
 - exactly one line `slr_NAME: ...` on standard error if the code is an error's, none otherwise;
@@ -151,10 +152,16 @@ def must(folder, program, *arguments):
 class Kind:
     """A file of the job, the command that reads it, and the codes that each damage may end in."""
 
-    def __init__(self, file, words, *, gone, torn, flipped, empty=None, folder=None, good=None, alone=False):
+    def __init__(self, file, words, *, gone, torn, flipped, empty=None, folder=None, good=None, alone=False,
+                 not_finite=None, keep_dense=None):
         self.file, self.words = file, words
         self.codes = {"removed": gone, "unreadable": {74}, "folder": folder or {65, 74}, "empty": empty or torn,
                       "truncated": torn, "flipped": flipped}
+        # A function that writes a NaN where the first layer reads it, which ends in 3, or in 2 if this run is told to
+        # keep such layers dense.
+        self.not_finite, self.keep_dense = not_finite, keep_dense
+        self.codes["NaN"] = {3}
+        self.codes["NaN-kept-dense"] = {2}
         self.good = good    # folder with the result of the undamaged job: the file carries checksums
         self.alone = alone  # the program is for one process
 
@@ -163,11 +170,28 @@ def compress(config, output="out"):
     return ["slr_compress", f"{config}.yaml", "--set", f"output={output}"]
 
 
+def nan_in_dataset(name):
+    def write(path):
+        with h5py.File(path, "r+") as file:
+            file[name][0, 0] = np.nan
+    return write
+
+
+def nan_in_first_weight(path):
+    model = onnx.load(str(path))
+    weight = next(each for each in model.graph.initializer if each.name == "w1")
+    values = numpy_helper.to_array(weight).copy()
+    values[0, 0, 0, 0] = np.nan
+    weight.CopyFrom(numpy_helper.from_array(values, "w1"))
+    onnx.save(model, str(path))
+
+
 # A flip may leave a valid file that means something else (0: a weight, a pixel, a label, a word of the configuration), or
 # one that is refused: 65 by its format, 74 where it changed the name of another file, 78 where it changed a key or a
 # value, 3 where it made a weight so large that the outputs overflow, 2 where the damaged network misses its budget.
 KINDS = {
-    "model": Kind("net.onnx", compress("net"), gone={74}, torn={65}, flipped={0, 2, 3, 65, 78}, folder={74}),
+    "model": Kind("net.onnx", compress("net"), gone={74}, torn={65}, flipped={0, 2, 3, 65, 78}, folder={74},
+                  not_finite=nan_in_first_weight),
     "model with external data": Kind("external.onnx", compress("external"), gone={74}, torn={65},
                                      flipped={0, 2, 3, 65, 78}, folder={74}),
     "external data": Kind("external.bin", compress("external"), gone={65}, torn={65}, flipped={0, 2, 3}, folder={65}),
@@ -191,11 +215,13 @@ KINDS = {
     "JPEG image": Kind("photos/59.jpg", compress("photos"), gone={74}, torn={65}, flipped={0, 2, 65}, folder={74}),
     "folder of images": Kind("photos", compress("photos"), gone={74}, torn=None, flipped=None, folder=None),
     "weights of an own layer": Kind("weights.h5", compress("own"), gone={74}, torn={65}, flipped={0, 2, 65}, folder={74},
-                                    good="good-own"),
+                                    good="good-own", not_finite=nan_in_dataset("weight"), keep_dense="on_failure=keep_dense"),
     "shard of an own layer": Kind("features.h5", compress("own"), gone={65, 74}, torn={65}, flipped={0, 2, 65},
-                                  folder={65, 74}, good="good-own"),
+                                  folder={65, 74}, good="good-own", not_finite=nan_in_dataset("fc/X0"),
+                                  keep_dense="on_failure=keep_dense"),
     "feature shard": Kind("captured/features/shard-00000-of-00001.h5", compress("net", "captured"), gone={65},
-                          torn={65}, flipped={0, 2, 65}, folder={65}, good="good-net"),
+                          torn={65}, flipped={0, 2, 65}, folder={65}, good="good-net",
+                          not_finite=nan_in_dataset("conv1/X0")),
     "packed calibration images": Kind("captured/calibration.h5", compress("net", "captured"), gone={0, 2}, torn={65},
                                       flipped={0, 2, 65}, folder={65}, good="good-net"),
     "curves.json": Kind("curved/curves.json", compress("net", "curved"), gone={0, 2}, torn={65}, empty={0, 2, 65},
@@ -234,6 +260,10 @@ def damages(kind, size, engine):
             data[min(bit // 8, len(data) - 1)] ^= 1 << bit % 8
             path.write_bytes(data)
         yield f"flipped bit {bit}", flip
+    if kind.not_finite:
+        yield "NaN", kind.not_finite
+    if kind.keep_dense:
+        yield "NaN-kept-dense", kind.not_finite
 
 
 def all_cases(base, seed):
@@ -289,7 +319,8 @@ def judge_in(folder, base, number, name, kind, damage, apply):
     shutil.copytree(base, folder, symlinks=True)
     apply(folder / kind.file)
     ranks = 2 if number % 8 == 7 and not kind.alone else 1
-    words = command(*kind.words, ranks=ranks, unprivileged=damage == "unreadable")
+    more = ["--set", kind.keep_dense] if damage == "NaN-kept-dense" else []
+    words = command(*kind.words, *more, ranks=ranks, unprivileged=damage == "unreadable")
     complaints = []
     try:
         done = subprocess.run(words, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, errors="replace",
@@ -307,7 +338,7 @@ def judge_in(folder, base, number, name, kind, damage, apply):
         complaints.append(f"{len(errors)} lines of error with code {code}")
     complaints += torn_outputs(folder, folder / kind.file, {path.name for path in base.iterdir()})
     output = folder / kind.words[-1].removeprefix("output=")
-    if kind.good and code in (0, 2):
+    if kind.good and code in (0, 2) and damage != "NaN-kept-dense":
         for result in ("compressed.onnx", "factors.h5"):
             good = folder / kind.good / result
             if good.exists() and contents(output / result) != contents(good):

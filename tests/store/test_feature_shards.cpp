@@ -289,9 +289,9 @@ TEST_F(FeatureShards, ValuesThatAreNotFiniteAreNamed) {
   const auto features = open("set");
   const std::string name = "block/1%conv";
   EXPECT_EQ(features.read(name, Quantity::original_inputs, 1, 2).size(), 12u); // the good ones
-  expect_error([&] { (void)features.read(name, Quantity::original_inputs, 0, 3); }, ExitCode::bad_data,
+  expect_error([&] { (void)features.read(name, Quantity::original_inputs, 0, 3); }, ExitCode::numerical,
                {"X0", "sample 10", name, "shard-00000-of-00001.h5", "not finite"});
-  expect_error([&] { (void)features.read(name, Quantity::outputs, 1, 1); }, ExitCode::bad_data, {"Y", "sample 20"});
+  expect_error([&] { (void)features.read(name, Quantity::outputs, 1, 1); }, ExitCode::numerical, {"Y", "sample 20"});
 }
 
 /// A float64 matrix as numpy and h5py would leave it, contiguous and without attributes.

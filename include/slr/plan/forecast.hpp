@@ -24,14 +24,14 @@ struct Flops {
 
 /// Of the second moments (2 N k^2), their factors (k^3 / 3 each), the first target (2 N n k), and per iteration the
 /// samples' products 4 N (q (n + k) + n |S|) and triangular solves 4 q k^2, q = r and a few guards. In the implicit
-/// form, per start the kernel 2 N^2 k, its solve 4 n k N, an n x n matrix 2 n^2 k and its eigenvalues 4/3 n^3; per
-/// iteration the samples' products, solves 4 q k N and the pull 4 n q k. Local.
+/// form W0 W0^T, the kernel and W0 X: k (n^2 + 2 N^2 + 4 n N); per start an n x n matrix 4 n^2 N, its eigenvalues
+/// 4/3 n^3 and E 2 q k (n + N); per iteration beside the samples' products 2 q k (2 n + N) and 2 n^2 q. Local.
 [[nodiscard]] Flops count_flops(const LayerWork& work);
 
 /// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,
 /// M, U and the original values in single precision; its share of two k x k matrices; a k x k factor (`is_on_one_rank`:
 /// the root's); three n x k matrices in double that every rank holds. In the implicit form, beside the samples: the
-/// original weights in double, its share of four n x k matrices, an n x n matrix and three bases q x k. Local.
+/// original weights in single precision, its share of three n x n matrices, and three bases q x k. Local.
 [[nodiscard]] double count_bytes(const LayerWork& work, std::int64_t ranks);
 
 } // namespace slr

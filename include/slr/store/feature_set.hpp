@@ -39,8 +39,8 @@ public:
 
   /// The rows at positions [first, first + count), row-major, count x (k or n). Every chunk touched is read once.
   /// \pre 0 <= first, 0 <= count, first + count <= samples(layer).size().
-  /// \throws Error{bad_data} if the quantity is missing, damaged or not finite (naming file, layer, dataset and
-  /// sample), Error{io}.
+  /// \throws Error{bad_data} if the quantity is missing or damaged, Error{numerical} if it is not finite (naming file,
+  /// layer, dataset and sample), Error{io}.
   [[nodiscard]] std::vector<float> read(const std::string& layer, Quantity quantity, std::int64_t first,
                                         std::int64_t count) const;
   /// The rows of the samples with these numbers, in this order. \throws as above, also if there is no such sample.

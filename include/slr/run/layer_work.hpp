@@ -1,0 +1,21 @@
+#pragma once
+/// \file
+/// What the layers of a job are expected to take, counted from their sizes. For forecasts and progress alone.
+#include "slr/plan/forecast.hpp"
+#include "slr/run/curves.hpp"
+
+namespace slr::run {
+
+/// Solving a layer with this structure. Local.
+[[nodiscard]] LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config);
+
+/// Operations per layer of the final solve: 0 for dense layers. `allotted`: their parameters afterwards. Local.
+[[nodiscard]] std::vector<double> solve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
+                                                const std::vector<std::int64_t>& allotted, const Configuration& config);
+
+/// Operations per layer of its curve: its path, and the rest of the network for every point that is measured in it (for
+/// `images` images each). 0 for dense layers. Local; infers the network's shapes.
+[[nodiscard]] std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
+                                                std::int64_t images, const Configuration& config);
+
+} // namespace slr::run

@@ -1,0 +1,67 @@
+#include "slr/run/layer_work.hpp"
+
+#include "slr/layer/statistics.hpp"
+#include "slr/run/budget.hpp"
+
+#include <algorithm>
+
+namespace slr::run {
+namespace {
+
+constexpr std::int64_t trial_share = 2;      // trials take about as many iterations as the final solve
+constexpr double path_rank_share = 0.25;     // of the smaller side: about the mean over a path's points
+constexpr std::int64_t path_iterations = 60; // about twenty points of a few iterations each
+constexpr double points_measured = 6;        // of a path
+
+double operations(const LayerWork& work) {
+  const auto flops = count_flops(work);
+  return flops.single_precision + 2 * flops.double_precision; // a double takes the time of two floats
+}
+
+} // namespace
+
+LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config) {
+  const bool is_convolution = layer.kind == graph::LayerKind::convolution;
+  const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
+  const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
+                           is_implicit_cheaper(samples * 8 / 10, layer.cols);
+  return {layer.rows,
+          layer.cols,
+          samples,
+          split.rank,
+          split.groups * layer.window_area(),
+          trial_share * config.method.iteration_limit(),
+          is_implicit ? 1 : 3,
+          is_implicit};
+}
+
+std::vector<double> solve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
+                                  const std::vector<std::int64_t>& allotted, const Configuration& config) {
+  std::vector<double> weights(network.layers.size(), 0.0);
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    const auto& layer = network.layers[i];
+    const auto rank = std::clamp<std::int64_t>(allotted[i] / (layer.rows + layer.cols), 1, layer.rows);
+    if (dense_reasons[i].empty()) weights[i] = operations(work_of(layer, {0, rank}, config));
+  }
+  return weights;
+}
+
+std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
+                                  std::int64_t images, const Configuration& config) {
+  const LayerCosts costs(network);
+  std::vector<double> weights(network.layers.size(), 0.0);
+  double rest = 0; // products of the network from a layer on, for one image
+  for (std::size_t i = weights.size(); i-- > 0;) {
+    const auto& layer = network.layers[i];
+    rest += static_cast<double>(costs.dense(i)[index_of(Resource::macs)]);
+    if (!dense_reasons[i].empty()) continue;
+    const auto side = static_cast<double>(std::min(layer.rows, layer.cols));
+    const auto rank = std::max<std::int64_t>(1, static_cast<std::int64_t>(path_rank_share * side));
+    auto work = work_of(layer, {0, rank}, config);
+    work.iterations = path_iterations;
+    weights[i] = operations(work) + points_measured * 2 * rest * static_cast<double>(images);
+  }
+  return weights;
+}
+
+} // namespace slr::run
