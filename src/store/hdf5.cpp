@@ -7,7 +7,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <fstream>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace slr::store {
 namespace {
@@ -43,9 +46,40 @@ herr_t take_name(hid_t /*group*/, const char* name, const H5L_info_t* /*info*/, 
   return 0;
 }
 
+/// The descriptor that HDF5 writes a file through; -1 if it does not tell.
+int descriptor_of(hid_t file) {
+  void* handle = nullptr;
+  return H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 && handle ? *static_cast<int*>(handle) : -1;
+}
+
+/// Lets HDF5 write the rest of a file that is given up into memory. To close it HDF5 writes what it holds back; if that
+/// fails (the disk is full) it keeps the broken file, and crashes over it in MPI_Finalize.
+void divert(hid_t file) {
+  const int descriptor = descriptor_of(file);
+  const int nowhere = descriptor < 0 ? -1 : memfd_create("given up", MFD_CLOEXEC);
+  if (nowhere < 0) return;
+  (void)dup2(nowhere, descriptor);
+  (void)::close(nowhere);
+}
+
+/// Claims the space of all that HDF5 has still to write, because it cannot go on after a flush that failed half way.
+void reserve_space(hid_t file, const Doing& doing, const fs::path& path) {
+  hsize_t bytes = 0;
+  check_hdf5(H5Fget_filesize(file, &bytes), doing, path);
+  const int descriptor = descriptor_of(file);
+  if (descriptor < 0 || bytes == 0) return;
+  while (fallocate(descriptor, 0, 0, narrow<off_t>(bytes, "the size of a file")) != 0) {
+    if (errno == EINTR) continue;
+    if (errno == EOPNOTSUPP || errno == ENOSYS) return; // some file systems cannot
+    throw Error(ExitCode::io, "writing " + path.string() + " failed: " + std::strerror(errno) +
+                                  ": check the free space and the rights of its folder");
+  }
+}
+
 } // namespace
 
 Hdf5File::State::~State() {
+  if (!temporary.empty() && file.is_valid()) divert(file.get());
   file.reset();
   std::error_code ignored;
   if (!temporary.empty()) fs::remove(temporary, ignored);
@@ -102,6 +136,7 @@ bool Hdf5File::is_hdf5(const fs::path& file) {
 
 void Hdf5File::commit() {
   const Doing doing = state_->writing("the end");
+  reserve_space(state_->file.get(), doing, state_->path);
   check_hdf5(H5Fflush(state_->file.get(), H5F_SCOPE_LOCAL), doing, state_->path);
   check_hdf5(state_->file.reset(), doing, state_->path);
   commit_file(state_->temporary, state_->path);

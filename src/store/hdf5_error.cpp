@@ -27,10 +27,20 @@ herr_t take_innermost(unsigned position, const H5E_error2_t* error, void* data) 
   return 0;
 }
 
+/// Of "file write failed: time = ..., error message = 'No space left on device', buf = ..." what a user needs.
+void keep_system_message(std::string& text) {
+  static const std::string mark = "error message = '";
+  const auto begin = text.find(mark);
+  if (begin == std::string::npos) return;
+  const auto end = text.find('\'', begin + mark.size());
+  text = text.substr(begin + mark.size(), end == std::string::npos ? end : end - begin - mark.size());
+}
+
 Reason last_reason() {
   Reason reason;
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_innermost, &reason);
   H5Eclear2(H5E_DEFAULT);
+  keep_system_message(reason.text);
   if (reason.text.empty()) reason.text = "HDF5 gives no reason";
   return reason;
 }
