@@ -68,7 +68,7 @@ void reserve_space(hid_t file, const Doing& doing, const fs::path& path) {
   check_hdf5(H5Fget_filesize(file, &bytes), doing, path);
   const int descriptor = descriptor_of(file);
   if (descriptor < 0 || bytes == 0) return;
-  while (fallocate(descriptor, 0, 0, narrow<off_t>(bytes, "the size of a file")) != 0) {
+  while (fallocate(descriptor, FALLOC_FL_KEEP_SIZE, 0, narrow<off_t>(bytes, "the size of a file")) != 0) {
     if (errno == EINTR) continue;
     if (errno == EOPNOTSUPP || errno == ENOSYS) return; // some file systems cannot
     throw Error(ExitCode::io, "writing " + path.string() + " failed: " + std::strerror(errno) +
