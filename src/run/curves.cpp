@@ -28,14 +28,14 @@ constexpr std::int64_t groups_between_rows = 3; // interpolated
 // allows, and not below the least.
 constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
 constexpr double largest_probe_macs = 1e12;
-constexpr double dear_probe_macs = 2e11; ///< a probe that takes more is done once per row, not twice
+constexpr double dear_probe_macs = 2e11;                      // one that takes more is done once for the layer
 constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
 
 /// Whether the network is measured with this point of a row: at a quarter and at three quarters of it, where budgets
-/// usually fall, or in the middle only.
-bool is_probed(std::size_t point, std::size_t points, bool is_once) {
+/// usually fall. Where that is dear, in the middle of the first row only.
+bool is_probed(std::size_t row, std::size_t point, std::size_t points, bool is_dear) {
   const auto quarter = points / 4;
-  return is_once ? point == points / 2 : point == quarter || point == points - 1 - quarter;
+  return is_dear ? row == 0 && point == points / 2 : point == quarter || point == points - 1 - quarter;
 }
 
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
@@ -59,7 +59,7 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool
       row.ranks.push_back(rank);
     row.ranks.push_back(least);
     for (std::size_t r = 0; r < row.ranks.size(); ++r)
-      if (!is_probed(r, row.ranks.size(), true) && !is_probed(r, row.ranks.size(), false))
+      if (!is_probed(rows.size(), r, row.ranks.size(), true) && !is_probed(rows.size(), r, row.ranks.size(), false))
         row.without_factors.push_back(row.ranks[r]);
     rows.push_back(std::move(row));
   }
@@ -192,8 +192,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   Curves result;
   auto& curves = result.layers;
   curves.resize(network.layers.size());
-  const bool is_dear =
-      static_cast<double>(graph::count(network.model).macs) * static_cast<double>(images / 10) > dear_probe_macs;
+  const auto behind = products_behind(network);
   Stopwatch stopwatch(comm, network, needs_latency(config));
   std::int64_t finished = 0; // layers of an earlier start
   if (const auto saved = checkpoints.take("curves")) {
@@ -239,13 +238,14 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     curves[i].dense_latency = stopwatch.layer(layer, nullptr);
     collectively(comm, [&] { probe.advance(layer); });
     std::size_t at = 0;
+    const bool is_dear = behind[i] * static_cast<double>(images / 10) > dear_probe_macs;
     for (const auto& row : rows) {
       CurveRow points;
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
         const auto& point = path.points[at];
         points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
-        const bool is_judged = is_probed(r, row.ranks.size(), is_dear && row.groups > 0);
-        const bool is_timed = needs_latency(config) && is_probed(r, row.ranks.size(), false);
+        const bool is_judged = is_probed(curves[i].rows.size(), r, row.ranks.size(), is_dear);
+        const bool is_timed = needs_latency(config) && is_probed(0, r, row.ranks.size(), false);
         if (!is_judged && !is_timed) continue;
         const auto compressed = compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area());
         if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
@@ -266,14 +266,15 @@ struct HarmLaw {
   double a = 0, b = 1;
 };
 
-/// Through a row's measured points; with the other slope where a single point, or two close ones, tell none.
-HarmLaw harm_law(const CurveRow& row, double other_slope) {
+/// Through a row's measured points; that of the row before where nothing was measured, and with its slope where a
+/// single point, or two close ones, tell none.
+HarmLaw harm_law(const CurveRow& row, const HarmLaw& before) {
   std::vector<std::pair<double, double>> measured;
   for (const auto& point : row)
     if (point.kl)
       measured.emplace_back(std::log(std::max(point.error_selection, smallest_error)),
                             std::log(std::max(*point.kl, smallest_kl)));
-  HarmLaw law{0, other_slope};
+  HarmLaw law = before;
   if (measured.empty()) return law;
   const auto [x0, y0] = measured.front();
   const auto [x1, y1] = measured.back();
@@ -316,10 +317,9 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law)
 
 std::vector<PredictedPoint> predict(const LayerCurve& curve) {
   std::vector<PredictedPoint> result, before;
-  double slope = 1; // of the last row that shows one
+  HarmLaw law;
   for (const auto& row : curve.rows) {
-    const auto law = harm_law(row, slope);
-    slope = law.b;
+    law = harm_law(row, law);
     const auto now = predict_row(row, law);
     // Ranks that both rows have: both lists are consecutive and descending.
     for (const auto& a : before) {

@@ -45,8 +45,9 @@ std::vector<std::string> row_of(const store::FeatureLayer& layer, std::int64_t s
 
 const std::vector<std::string> feature_heading{"layer", "samples", "k", "n", "positions", "activation", "data"};
 
-/// Reads every value of a shard: checksums and finiteness are checked on the way.
-void read_everything(const store::ShardReader& shard, const Print& print) {
+/// Reads every value of a shard: checksums and finiteness are checked on the way. What is not finite is trouble for a
+/// solver; here it is the file that is judged.
+void read_everything(const store::ShardReader& shard, const Print& print) try {
   std::int64_t values = 0;
   for (const auto& found : shard.layers()) {
     const auto& name = found.layer.name;
@@ -61,6 +62,9 @@ void read_everything(const store::ShardReader& shard, const Print& print) {
     }
   }
   print("verified: " + shard.path().string() + ", " + counted(values, "value") + " read, all finite\n");
+} catch (const Error& error) {
+  if (error.code() != ExitCode::numerical) throw;
+  throw Error(ExitCode::bad_data, error.what());
 }
 
 std::string words_for(const store::AttributeValue& value) {

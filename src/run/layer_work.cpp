@@ -11,7 +11,7 @@ namespace {
 constexpr std::int64_t trial_share = 2;      // trials take about as many iterations as the final solve
 constexpr double path_rank_share = 0.25;     // of the smaller side: about the mean over a path's points
 constexpr std::int64_t path_iterations = 60; // about twenty points of a few iterations each
-constexpr double points_measured = 6;        // of a path
+constexpr double points_measured = 2;        // of a path, in the network; more where that is quick
 
 double operations(const LayerWork& work) {
   const auto flops = count_flops(work);
@@ -46,20 +46,27 @@ std::vector<double> solve_weights(const Network& network, const std::vector<std:
   return weights;
 }
 
+std::vector<double> products_behind(const Network& network) {
+  const LayerCosts costs(network);
+  std::vector<double> products(network.layers.size(), 0.0);
+  double rest = 0;
+  for (std::size_t i = products.size(); i-- > 0;)
+    products[i] = rest += static_cast<double>(costs.dense(i)[index_of(Resource::macs)]);
+  return products;
+}
+
 std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
                                   std::int64_t images, const Configuration& config) {
-  const LayerCosts costs(network);
+  const auto behind = products_behind(network);
   std::vector<double> weights(network.layers.size(), 0.0);
-  double rest = 0; // products of the network from a layer on, for one image
-  for (std::size_t i = weights.size(); i-- > 0;) {
+  for (std::size_t i = 0; i < weights.size(); ++i) {
     const auto& layer = network.layers[i];
-    rest += static_cast<double>(costs.dense(i)[index_of(Resource::macs)]);
     if (!dense_reasons[i].empty()) continue;
     const auto side = static_cast<double>(std::min(layer.rows, layer.cols));
     const auto rank = std::max<std::int64_t>(1, static_cast<std::int64_t>(path_rank_share * side));
     auto work = work_of(layer, {0, rank}, config);
     work.iterations = path_iterations;
-    weights[i] = operations(work) + points_measured * 2 * rest * static_cast<double>(images);
+    weights[i] = operations(work) + points_measured * 2 * behind[i] * static_cast<double>(images);
   }
   return weights;
 }

@@ -62,7 +62,8 @@ void divert(hid_t file) {
   (void)::close(nowhere);
 }
 
-/// Claims the space of all that HDF5 has still to write, because it cannot go on after a flush that failed half way.
+/// Claims the space of all that HDF5 has still to write: a flush that fails half way leaves a file that it can never
+/// close.
 void reserve_space(hid_t file, const Doing& doing, const fs::path& path) {
   hsize_t bytes = 0;
   check_hdf5(H5Fget_filesize(file, &bytes), doing, path);
@@ -74,6 +75,22 @@ void reserve_space(hid_t file, const Doing& doing, const fs::path& path) {
     throw Error(ExitCode::io, "writing " + path.string() + " failed: " + std::strerror(errno) +
                                   ": check the free space and the rights of its folder");
   }
+}
+
+/// Nor after the creation of a file whose first bytes found no room.
+void expect_some_space(const fs::path& temporary, const fs::path& path) {
+  constexpr std::size_t page = 4096;
+  errno = 0;
+  {
+    std::ofstream stream(temporary, std::ios::binary | std::ios::trunc);
+    stream << std::string(page, '\0') << std::flush;
+    if (stream) return; // the creation truncates it
+  }
+  const std::string reason = std::strerror(errno == 0 ? EIO : errno);
+  std::error_code ignored;
+  fs::remove(temporary, ignored);
+  throw Error(ExitCode::io, "writing " + path.string() + " failed: " + reason +
+                                ": check the free space and the rights of its folder");
 }
 
 } // namespace
@@ -105,6 +122,7 @@ Hdf5File Hdf5File::create(const fs::path& file) {
   const auto properties = timeless(H5P_FILE_CREATE, file);
   const auto access = access_properties(file);
   const auto temporary = temporary_name(file);
+  expect_some_space(temporary, file);
   state->file = owned<FileHandle>(H5Fcreate(temporary.c_str(), H5F_ACC_TRUNC, properties.get(), access.get()),
                                   {true, "the creation"}, file);
   state->temporary = temporary;

@@ -6,7 +6,10 @@
 #include <gtest/gtest.h>
 #include <hdf5.h>
 
+#include <csignal>
+#include <iostream>
 #include <numeric>
+#include <sys/resource.h>
 
 namespace {
 
@@ -31,6 +34,54 @@ void write_sample_file(const fs::path& path) {
   file.set_attribute("/a", "list", std::vector<std::int64_t>{3, 3});
   file.set_attribute("/a/b/matrix", "scale", 0.25);
   file.commit();
+}
+
+/// No file may grow beyond so many bytes, as on a full disk.
+class LargestFile {
+public:
+  explicit LargestFile(rlim_t bytes) {
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit now{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &now);
+  }
+  ~LargestFile() { setrlimit(RLIMIT_FSIZE, &before_); }
+  LargestFile(const LargestFile&) = delete;
+  LargestFile& operator=(const LargestFile&) = delete;
+
+private:
+  rlimit before_{};
+};
+
+/// Writes that fail for want of room leave nothing behind; then HDF5 ends, as it does in MPI_Finalize. (The end of a
+/// file on a full disk needs a disk: tests/jobs/survive.py.)
+[[noreturn]] void give_up_files(const fs::path& folder) {
+  std::signal(SIGXFSZ, SIG_IGN);
+  const auto fails = [&](rlim_t bytes, const auto& action) {
+    const LargestFile limit(bytes);
+    try {
+      action();
+      std::cerr << "no error with room for " << bytes << " bytes\n";
+      std::_Exit(1);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::io) throw;
+    }
+  };
+  fails(0, [&] { (void)Hdf5File::create(folder / "f.h5"); });
+  for (const rlim_t bytes : {100, 1000000}) {
+    auto file = Hdf5File::create(folder / "f.h5");
+    fails(bytes, [&] { file.write<float>("/a/large", {1000, 2000}, ramp(2000000), 8000 * 100); });
+  }
+  const bool is_clean = fs::is_empty(folder);
+  write_sample_file(folder / "f.h5");
+  const auto found = Hdf5File::open(folder / "f.h5").children("/").size();
+  if (!is_clean || found != 3) std::cerr << "clean: " << is_clean << ", objects: " << found << "\n";
+  (void)H5close();
+  std::_Exit(is_clean && found == 3 ? 0 : 1);
+}
+
+TEST(Hdf5DeathTest, FilesThatDoNotFitAreGivenUp) {
+  const TemporaryFolder folder;
+  EXPECT_EXIT(give_up_files((folder / "f.h5").parent_path()), ::testing::ExitedWithCode(0), "");
 }
 
 TEST(Hdf5, WhatIsWrittenIsRead) {

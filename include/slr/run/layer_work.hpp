@@ -13,6 +13,9 @@ namespace slr::run {
 [[nodiscard]] std::vector<double> solve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
                                                 const std::vector<std::int64_t>& allotted, const Configuration& config);
 
+/// Products of the network's layers from each one on, for one image. Local; infers the network's shapes.
+[[nodiscard]] std::vector<double> products_behind(const Network& network);
+
 /// Operations per layer of its curve: its path, and the rest of the network for every point that is measured in it (for
 /// `images` images each). 0 for dense layers. Local; infers the network's shapes.
 [[nodiscard]] std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
