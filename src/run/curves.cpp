@@ -89,18 +89,12 @@ public:
   Probe(const Communicator& comm, const Network& network, const ImageFeed& feed, std::int64_t images)
       : comm_(comm), network_(network) {
     const auto share = share_of_rank(comm, images);
-    std::vector<float> data;
-    infer::Array all;
-    for (auto image = share.first; image < share.first + share.count; ++image) {
-      if (role_of_image(image) != Role::selection) continue;
-      const auto one = feed.read(image, 1).input;
-      all.data.insert(all.data.end(), one.data.begin(), one.data.end());
-      all.dims = one.dims;
-      ++count_;
-    }
+    std::vector<std::int64_t> numbers;
+    for (auto image = share.first; image < share.first + share.count; ++image)
+      if (role_of_image(image) == Role::selection) numbers.push_back(image);
+    count_ = std::ssize(numbers);
     if (count_ == 0) return;
-    all.dims.front() = count_;
-    values_[network.input] = std::move(all);
+    values_[network.input] = feed.read(numbers).input;
     executor_.emplace(network.model);
     logits_ = executor_->run_one(network.input, values_.at(network.input), network.logits);
   }

@@ -48,40 +48,36 @@ Accuracy evaluate(const Communicator& comm, const Network& candidate, const Netw
                   std::int64_t images, const ImageFilter& filter, Progress& progress, const EvaluationSink& sink,
                   const Checkpoints* checkpoints) {
   const auto share = share_of_rank(comm, images);
+  std::vector<std::int64_t> wanted;
+  for (auto image = share.first; image < share.first + share.count; ++image)
+    if (!filter || filter(image)) wanted.push_back(image);
   Counts counts;
+  counts.images = std::ssize(wanted);
   ExactSum kl;
-  progress.stage("evaluate", share.count);
+  progress.stage("evaluate", counts.images);
   collectively(comm, [&] {
+    if (wanted.empty()) return;
     infer::Executor executor(candidate.model);
     std::optional<infer::Executor> reference_executor;
     if (reference) reference_executor.emplace(reference->model);
     const auto images_at_once = batch_images(candidate, most_images_at_once);
-    for (std::int64_t done = 0; done < share.count; done += images_at_once) {
+    for (std::int64_t done = 0; done < counts.images; done += images_at_once) {
       if (checkpoints) checkpoints->stop_if_asked();
-      const auto count = std::min(images_at_once, share.count - done);
-      const auto batch = feed.read(share.first + done, count);
+      const auto count = std::min(images_at_once, counts.images - done);
+      const auto batch = feed.read(std::span(wanted).subspan(static_cast<std::size_t>(done), std::size_t(count)));
       const auto logits = executor.run_one(candidate.input, batch.input, candidate.logits);
       if (sink) sink(batch.input, logits);
-      std::vector<bool> counts_here(static_cast<std::size_t>(count));
-      for (std::int64_t i = 0; i < count; ++i) {
-        counts_here[static_cast<std::size_t>(i)] = !filter || filter(share.first + done + i);
-        counts.images += counts_here[static_cast<std::size_t>(i)] ? 1 : 0;
-      }
       infer::Array reference_logits;
       if (reference) {
         reference_logits = reference_executor->run_one(reference->input, batch.input, reference->logits);
         const auto comparison = infer::compare(reference_logits, logits);
-        for (std::size_t i = 0; i < counts_here.size(); ++i)
-          if (counts_here[i]) {
-            kl.add(comparison.kl[i]);
-            counts.agreement += comparison.agreement[i];
-          }
+        for (const double each : comparison.kl) kl.add(each);
+        for (const auto each : comparison.agreement) counts.agreement += each;
       }
       if (!feed.has_labels()) continue;
       const auto hits = infer::hits(logits, batch.labels);
       const auto reference_hits = reference ? infer::hits(reference_logits, batch.labels) : hits;
-      for (std::size_t i = 0; i < counts_here.size(); ++i) {
-        if (!counts_here[i]) continue;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
         counts.top1 += hits.top1[i];
         counts.top5 += hits.top5[i];
         counts.reference_top1 += reference_hits.top1[i];

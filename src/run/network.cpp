@@ -151,4 +151,22 @@ ImageFeed::Batch ImageFeed::read(std::int64_t first, std::int64_t count) const {
           std::move(batch.labels)};
 }
 
+ImageFeed::Batch ImageFeed::read(std::span<const std::int64_t> numbers) const {
+  Batch all;
+  for (std::size_t at = 0; at < numbers.size();) {
+    std::size_t end = at + 1; // neighbours at once
+    while (end < numbers.size() && numbers[end] == numbers[end - 1] + 1) ++end;
+    auto part = read(numbers[at], static_cast<std::int64_t>(end - at));
+    at = end;
+    if (all.input.dims.empty()) {
+      all = std::move(part);
+      continue;
+    }
+    all.input.data.insert(all.input.data.end(), part.input.data.begin(), part.input.data.end());
+    all.input.dims.front() += part.input.dims.front();
+    all.labels.insert(all.labels.end(), part.labels.begin(), part.labels.end());
+  }
+  return all;
+}
+
 } // namespace slr::run

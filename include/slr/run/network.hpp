@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -62,6 +63,8 @@ public:
     std::vector<std::int32_t> labels;
   };
   [[nodiscard]] Batch read(std::int64_t first, std::int64_t count) const;
+  /// The images of these numbers, increasing. Local.
+  [[nodiscard]] Batch read(std::span<const std::int64_t> numbers) const;
 
 private:
   std::unique_ptr<store::ImageReader> reader_;
