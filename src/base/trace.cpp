@@ -36,6 +36,8 @@ const char* text_of(TraceKind kind) {
     return "stage";
   case TraceKind::layer:
     return "layer";
+  case TraceKind::step:
+    return "step";
   case TraceKind::communication:
     return "communication";
   case TraceKind::file:

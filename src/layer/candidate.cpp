@@ -1,5 +1,6 @@
 #include "candidate.hpp"
 
+#include "slr/base/trace.hpp"
 #include "slr/layer/splitting.hpp"
 
 #include <cmath>
@@ -52,6 +53,7 @@ SolverLayer::SolverLayer(const Communicator& its_comm, const LayerProblem& its_p
     : comm(its_comm), problem(its_problem), scale(its_scale), statistics(its_statistics), options(its_options),
       progress(its_progress), has_selection(comm.allreduce_value(problem.selection.count) > 0),
       choices(std::make_unique<Choices>(options.checkpoints)) {
+  const TraceSpan span(TraceKind::step, "first target");
   if (statistics.is_implicit()) {
     const auto outputs = measure_outputs(comm, problem, statistics.samples);
     output_squared = outputs.squared;
@@ -85,8 +87,10 @@ Candidate::Candidate(const SolverLayer& layer, const Structure& structure, doubl
     return;
   }
   auto* const checkpoints = layer.choices->checkpoints();
+  std::optional<TraceSpan> span(std::in_place, TraceKind::step, "factor");
   fixed_ = std::make_unique<FixedStructure>(layer.comm, layer.problem, layer.statistics, structure, layer.delta(pull),
                                             layer.options.engine);
+  span.emplace(TraceKind::step, "start");
   if (const auto saved = take(checkpoints, part_name(number_)))
     restore(*saved);
   else if (layer.statistics.is_implicit())
@@ -128,17 +132,26 @@ void Candidate::run(std::int64_t limit) {
   const double variation = std::sqrt(layer_.output_variation);
   if (layer_.problem.activation.is_identity() || variation == 0) return;
   while (report_.iterations < limit && report_.stop_reason != StopReason::converged) {
+    std::optional<TraceSpan> span(std::in_place, TraceKind::step, "pass over the samples");
     const auto cross = splitting_->advance(fixed_->map(target_mean_));
     report_.objective.push_back(cross.loss / layer_.output_squared); // of the weights that entered the pass
     report_.primal_residual = std::sqrt(cross.primal_squared) / variation;
     report_.dual_residual = std::sqrt(cross.dual_squared) / variation;
     ++report_.iterations;
     target_mean_ = cross.target_mean;
+    span.emplace(TraceKind::step, "left basis");
     fixed_->improve_left(cross);
-    if (layer_.statistics.is_implicit())
-      fixed_->improve_right(splitting_->project_target(fixed_->left_basis()));
-    else
-      fixed_->improve_right(splitting_->project(fixed_->left_basis()));
+    span.emplace(TraceKind::step, "projection");
+    if (layer_.statistics.is_implicit()) {
+      const auto projected = splitting_->project_target(fixed_->left_basis());
+      span.emplace(TraceKind::step, "right basis");
+      fixed_->improve_right(projected);
+    } else {
+      auto projected = splitting_->project(fixed_->left_basis());
+      span.emplace(TraceKind::step, "right basis");
+      fixed_->improve_right(std::move(projected));
+    }
+    span.reset();
     judge();
     const bool is_converged = report_.primal_residual < options.tolerance && report_.dual_residual < options.tolerance;
     report_.stop_reason = is_converged ? StopReason::converged : StopReason::iteration_limit;
@@ -160,6 +173,7 @@ ConstrainedResult Candidate::finish() const {
 
 /// Remembers the best iterate on the selection samples.
 void Candidate::judge() {
+  const TraceSpan span(TraceKind::step, "judgement");
   const auto& problem = layer_.problem;
   const double error = relative_error(layer_.comm, problem, layer_.has_selection ? problem.selection : problem.fit,
                                       fixed_->map(target_mean_));

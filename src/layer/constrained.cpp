@@ -1,6 +1,7 @@
 #include "slr/layer/constrained.hpp"
 
 #include "candidate.hpp"
+#include "slr/base/trace.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/elimination.hpp"
 
@@ -66,6 +67,7 @@ public:
   /// The groups to keep beside a low-rank part of the given rank.
   [[nodiscard]] std::vector<std::int64_t> groups(std::int64_t rank, std::int64_t count) {
     return layer_.choices->groups([&] {
+      const TraceSpan span(TraceKind::step, "elimination");
       if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
       return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count);
     });

@@ -17,7 +17,7 @@ namespace slr {
 
 namespace {
 
-constexpr double negligible = 1e-10; // of the largest singular value: no direction worth following
+constexpr double negligible = 1e-10;        // of the largest singular value: no direction worth following
 constexpr std::int64_t panel_columns = 512; // of an n x n matrix that are summed at a time
 constexpr std::int64_t one_rank_rows = 512; // up to this the eigenvalues of Q Q^T are computed by every rank
 
@@ -34,7 +34,8 @@ ColumnShare share_of_columns(const Communicator& comm, std::int64_t k) {
   return {first, k * (comm.rank() + 1) / comm.size() - first};
 }
 
-/// A += alpha X Y^T + beta V W^T over the samples of all ranks, all of n rows, a panel of columns at a time. Collective.
+/// A += alpha X Y^T + beta V W^T over the samples of all ranks, all of n rows, a panel of columns at a time.
+/// Collective.
 struct Outer {
   double factor;
   const std::vector<double>&left, &right;
@@ -76,8 +77,8 @@ std::vector<double> congruence(const DistMatrix<double>& a, std::int64_t q, cons
       right[static_cast<std::size_t>(l * cols + j.value())] =
           u[static_cast<std::size_t>(l * n + a.global_col(j).value())];
   }
-  blas::gemm(Op::none, Op::none, rows, q, cols, 1.0, a.local().data(), a.lld(), right.data(), cols, 0.0,
-             product.data(), rows);
+  blas::gemm(Op::none, Op::none, rows, q, cols, 1.0, a.local().data(), a.lld(), right.data(), cols, 0.0, product.data(),
+             rows);
   blas::gemm(Op::transpose, Op::none, q, q, rows, 1.0, upper.data(), rows, product.data(), rows, 0.0, result.data(), q);
   return result;
 }

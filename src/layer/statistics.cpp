@@ -1,5 +1,6 @@
 #include "slr/layer/statistics.hpp"
 
+#include "slr/base/trace.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/exact_products.hpp"
 #include "slr/linalg/blas.hpp"
@@ -48,6 +49,7 @@ double largest_eigenvalue(const DistMatrix<double>& c) {
 } // namespace
 
 LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
+  const TraceSpan span(TraceKind::step, "second moments");
   LayerStatistics result;
   const std::int64_t k = problem.cols;
   result.samples = comm.allreduce_value(problem.fit.count);
@@ -100,7 +102,8 @@ std::vector<double> original_on_samples(const LayerProblem& problem, const std::
     for (std::int64_t s = 0; s < samples; ++s)
       for (std::int64_t i = 0; i < count; ++i)
         inputs[static_cast<std::size_t>(s * count + i)] =
-            double(problem.fit.x[static_cast<std::size_t>(s * k + j + i)]) - input_mean[static_cast<std::size_t>(j + i)];
+            double(problem.fit.x[static_cast<std::size_t>(s * k + j + i)]) -
+            input_mean[static_cast<std::size_t>(j + i)];
     if (samples > 0)
       blas::gemm(Op::none, Op::none, n, samples, count, 1.0, weights.data(), n, inputs.data(), count, 1.0,
                  result.data(), n);
@@ -111,6 +114,7 @@ std::vector<double> original_on_samples(const LayerProblem& problem, const std::
 } // namespace
 
 LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
+  const TraceSpan span(TraceKind::step, "second moments");
   LayerStatistics result;
   result.grid = row_grid;
   const auto k = static_cast<std::size_t>(problem.cols);

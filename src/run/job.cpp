@@ -341,9 +341,14 @@ ExitCode run_compress(const Communicator& comm, const CompressOptions& options) 
   if (options.trace.empty()) return compress_as_asked(comm, options);
   comm.barrier();
   Trace::start();
-  const auto code = compress_as_asked(comm, options);
-  write_trace(comm, options.trace);
-  return code;
+  try {
+    const auto code = compress_as_asked(comm, options);
+    write_trace(comm, options.trace);
+    return code;
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::stopped) write_trace(comm, options.trace); // all ranks stop together
+    throw;
+  }
 }
 
 ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options) {

@@ -10,7 +10,7 @@
 namespace slr {
 
 /// What a span of time was spent on. Viewers show one colour per kind.
-enum class TraceKind { stage, layer, communication, file };
+enum class TraceKind { stage, layer, step, communication, file };
 
 /// The spans of this process, of its main thread. Off until `start`; then a span costs two readings of the clock and 56
 /// bytes. After `most_spans` (56 MB) no more are kept, and the timeline says so.
