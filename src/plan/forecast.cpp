@@ -1,6 +1,7 @@
 #include "slr/plan/forecast.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace slr {
 
@@ -27,6 +28,24 @@ Flops count_flops(const LayerWork& w) {
     flops.single_precision += 2 * q * k * (n + samples) * factors + iterations * 2 * q * k * (2 * n + samples);
   }
   return flops;
+}
+
+double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machine) {
+  constexpr double one_rank_columns = 1800, collectives_per_iteration = 6, factor_bytes = 8;
+  const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), s = static_cast<double>(w.kept_columns);
+  const double q = basis_size(w), p = ranks;
+  const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
+  const auto flops = count_flops(w);
+  double on_one_rank = 0;
+  if (!w.is_implicit && k <= one_rank_columns)
+    on_one_rank = factors * k * k * k / 3 + iterations * 4 * q * k * k;
+  const double seconds = flops.single_precision / p / machine.single_precision +
+                         (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision;
+  if (ranks == 1) return seconds;
+  const double moments = w.is_implicit ? n * k : k * k + n * k;
+  const double bytes = factor_bytes * (moments + factors * n * k + iterations * (2 * q * (n + k) + n * s));
+  return seconds + bytes / machine.bytes +
+         (iterations + factors) * collectives_per_iteration * std::log2(p) * machine.step_seconds;
 }
 
 double count_bytes(const LayerWork& w, std::int64_t ranks) {

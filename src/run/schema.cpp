@@ -22,7 +22,9 @@ Field field(std::string key, Kind kind, Access access, std::string doc) {
   result.read = [=](const Tree& tree, Configuration& config) { access(config) = kind.read(tree, key); };
   result.write = [=](const Configuration& config, PathForm form) -> Json {
     const auto& value = access(config);
-    if constexpr (IsOptional<std::decay_t<decltype(value)>>::value)
+    // A kind of optional values that takes them whole has a word for none.
+    constexpr bool is_whole = requires { kind.write(value, form); };
+    if constexpr (IsOptional<std::decay_t<decltype(value)>>::value && !is_whole)
       return value ? kind.write(*value, form) : Json();
     else
       return kind.write(value, form);
@@ -173,12 +175,14 @@ void add_job(std::vector<Field>& t) {
                     "pull towards the layers' own solutions; auto if absent"));
   t.push_back(field("refine.dense", Choice<bool>{{{"true", true}, {"false", false}}}, SLR_AT(refine.dense),
                     "whether layers left dense take part"));
-  t.push_back(field("pipeline.groups", Integer{1, 1 << 24}, SLR_AT(pipeline.groups), "node groups"));
+  t.push_back(field("pipeline.groups", AutoOrInteger{{1, 1 << 24}}, SLR_AT(pipeline.groups),
+                    "groups of ranks, along nodes; auto: by counted work, one if sequential"));
   t.push_back(field(
       "pipeline.schedule",
       Choice<Schedule>{
           {{"sequential", Schedule::sequential}, {"parallel", Schedule::parallel}, {"pipelined", Schedule::pipelined}}},
-      SLR_AT(pipeline.schedule), "how layers are dealt to groups"));
+      SLR_AT(pipeline.schedule),
+      "layers one after the other; structures of all at once, then a refit; or a batch in stages of the network"));
   t.push_back(not_hashed(
       field("checkpoint.every", positive(), SLR_AT(checkpoint.every_seconds), "seconds between checkpoints")));
   t.push_back(not_hashed(field(

@@ -123,6 +123,13 @@ std::int64_t Integer::read(const Tree& tree, const std::string& key) const {
   return *value;
 }
 
+std::optional<std::int64_t> AutoOrInteger::read(const Tree& tree, const std::string& key) const {
+  if (tree.kind == Tree::Kind::scalar && tree.text == "auto") return std::nullopt;
+  const auto is_number = tree.kind == Tree::Kind::scalar && number_in(tree);
+  if (!is_number) refuse_value(tree, key, expected());
+  return number.read(tree, key);
+}
+
 FilePath Path::read(const Tree& tree, const std::string& key) const {
   if (tree.kind != Tree::Kind::scalar || tree.text.empty()) refuse_value(tree, key, words);
   auto absolute = (tree.place.source->folder / tree.text).lexically_normal();

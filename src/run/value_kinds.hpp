@@ -46,6 +46,15 @@ struct Integer {
   [[nodiscard]] static Json write(std::int64_t value, PathForm) { return value; }
 };
 
+/// An integer, or the word auto, which is the same as no value.
+struct AutoOrInteger {
+  using Value = std::optional<std::int64_t>;
+  Integer number;
+  [[nodiscard]] std::string expected() const { return "auto or " + number.expected(); }
+  [[nodiscard]] Value read(const Tree& tree, const std::string& key) const;
+  [[nodiscard]] static Json write(const Value& value, PathForm) { return value ? Json(*value) : Json("auto"); }
+};
+
 /// One word of a list; `T` is an enumeration or std::string.
 template <class T>
 struct Choice {

@@ -28,6 +28,20 @@ struct Flops {
 /// 4/3 n^3 and E 2 q k (n + N); per iteration beside the samples' products 2 q k (2 n + N) and 2 n^2 q. Local.
 [[nodiscard]] Flops count_flops(const LayerWork& work);
 
+/// What a machine does in a second, per rank.
+struct MachineRates {
+  double single_precision = 0, double_precision = 0; ///< flops
+  double bytes = 0;                                  ///< that a rank sends or receives in a sum over ranks
+  double step_seconds = 0;                           ///< of one message of no length
+};
+/// A machine of the usual kind, for decisions that must not depend on the one that runs.
+inline constexpr MachineRates nominal_machine{2e10, 1e10, 2e9, 5e-6};
+
+/// Seconds for a layer on a group of ranks: its flops divided by the ranks, except those that one rank does for all
+/// (factors of up to `one_rank_columns` columns and the triangular solves with them), the bytes of its sums over ranks,
+/// and log2(ranks) messages for each of its collectives. Local.
+[[nodiscard]] double predict_seconds(const LayerWork& work, int ranks, const MachineRates& machine);
+
 /// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,
 /// M, U and the original values in single precision; its share of two k x k matrices; a k x k factor (`is_on_one_rank`:
 /// the root's); three n x k matrices in double that every rank holds. In the implicit form, beside the samples: the

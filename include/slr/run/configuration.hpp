@@ -119,7 +119,7 @@ struct Refine {
 };
 
 struct Pipeline {
-  std::int64_t groups = 1;
+  std::optional<std::int64_t> groups; ///< absent: chosen by the program
   Schedule schedule = Schedule::sequential;
 };
 
