@@ -59,7 +59,7 @@ void Checkpoints::poll() {
 
 void Checkpoints::stop_if_asked() const {
   const auto mine = wish();
-  if (mine == Wish::stop_by_time || mine == Wish::stop_by_signal) throw Error(ExitCode::stopped, stop_sentence(mine));
+  if (mine >= Wish::stop_by_time) throw Error(ExitCode::stopped, stop_sentence(mine));
 }
 
 void Checkpoints::offer(std::vector<std::string> names) {

@@ -78,12 +78,21 @@ std::vector<int> deal_ranks(std::span<const int> node_of_rank, int groups) {
   return result;
 }
 
+std::vector<int> nodes_of(const Communicator& world) {
+  const auto node = world.split_by_node();
+  return world.allgather_value(node.broadcast_value(world.rank()));
+}
+
+std::vector<int> group_sizes(std::span<const int> node_of_rank, int groups) {
+  std::vector<int> sizes(static_cast<std::size_t>(groups), 0);
+  for (const int group : deal_ranks(node_of_rank, groups)) ++sizes[static_cast<std::size_t>(group)];
+  return sizes;
+}
+
 namespace {
 
 std::vector<std::vector<int>> members_of(const Communicator& world, int groups) {
-  const auto node = world.split_by_node();
-  const auto nodes = world.allgather_value(node.broadcast_value(world.rank()));
-  const auto dealt = deal_ranks(nodes, groups);
+  const auto dealt = deal_ranks(nodes_of(world), groups);
   std::vector<std::vector<int>> members(static_cast<std::size_t>(groups));
   for (int r = 0; r < world.size(); ++r)
     members[static_cast<std::size_t>(dealt[static_cast<std::size_t>(r)])].push_back(r);
@@ -137,7 +146,9 @@ void NodeGroups::meet(std::optional<Error> mine) const {
     LastMeeting meeting(alerts_);
     const auto patience = std::chrono::duration_cast<LastMeeting::Clock::duration>(
         std::chrono::duration<double>(patience_seconds));
-    const auto end = mine ? LastMeeting::Clock::now() + patience : LastMeeting::Clock::time_point::max();
+    // A stop is heeded by all, at the end of what they are at; else this rank may have failed without its group.
+    const bool has_failed = mine && mine->code() != ExitCode::stopped;
+    const auto end = has_failed ? LastMeeting::Clock::now() + patience : LastMeeting::Clock::time_point::max();
     if (!meeting.wait_until(end)) throw *mine;
   }
   agree(world_, mine);

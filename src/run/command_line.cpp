@@ -171,6 +171,7 @@ CompressOptions parse_compress(Arguments arguments) {
   line.overrides(o.overrides);
   line.flag("plan", o.plan, "print structures, cost, time and memory per rank as far as they are known, and stop");
   line.integer("ranks", 1, unbounded, o.plan_ranks, "with --plan: for so many ranks instead of those it runs on");
+  line.integer("ranks-per-node", 1, unbounded, o.plan_ranks_per_node, "with --plan: so many of them on a node");
   line.flag("resume", o.resume, "continue an unfinished run (also the default); without one, start");
   line.positive("max-hours", o.max_hours, "stop at a checkpoint (exit code 75) before so many hours are over");
   line.flag("fresh", o.fresh, "remove what this program wrote to the output folder and start anew");

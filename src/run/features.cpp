@@ -19,10 +19,6 @@ std::vector<std::int64_t> numbers_from(std::int64_t first, std::int64_t count) {
   return numbers;
 }
 
-infer::Sampling sampling_of(const Configuration& config) {
-  return {static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
-}
-
 const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name) {
   const auto found = std::find_if(layers.begin(), layers.end(), [&](const auto& l) { return l.name == name; });
   require(found != layers.end(), "the network has no layer " + name);
@@ -54,6 +50,10 @@ std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features
 }
 
 } // namespace
+
+infer::Sampling sampling_of(const Configuration& config) {
+  return {static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
+}
 
 std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer::Array>& values) {
   return {values.begin(), values.end()};
@@ -166,14 +166,26 @@ void capture_features(const Communicator& comm, const Network& network, const st
   });
 }
 
-Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) : share_(share) {
+Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) {
   const auto images_at_once = batch_images(network, most_images_at_once);
   for (std::int64_t done = 0; done < share.count; done += images_at_once) {
-    const auto count = std::min(images_at_once, share.count - done);
-    batches_.push_back({{network.input, feed.read(share.first + done, count).input}});
-    images_.push_back(numbers_from(share.first + done, count));
+    const auto first = share.first + done, count = std::min(images_at_once, share.count - done);
+    batches_.push_back({first, count, {{network.input, feed.read(first, count).input}}});
   }
 }
+
+namespace {
+
+/// Appends the sampled patches of a batch's input.
+void append_patches(const Frontier::Batch& batch, const infer::Array& input, const graph::Layer& layer,
+                    const infer::Sampling& sampling, std::vector<float>& rows) {
+  const auto table = infer::sample_batch(sampling, numbers_from(batch.first, batch.count), layer.name,
+                                         infer::output_map(layer, input.dims));
+  const auto patches = infer::patches(input, layer, table);
+  rows.insert(rows.end(), patches.begin(), patches.end());
+}
+
+} // namespace
 
 std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::string& name,
                                        const infer::Sampling& sampling, bool is_wanted) {
@@ -182,14 +194,24 @@ std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::str
   const auto live = live_before(model, layer.node);
   infer::Executor executor(model);
   std::vector<float> rows;
-  for (std::size_t b = 0; b < batches_.size(); ++b) {
-    auto& values = batches_[b];
-    values = advance_values(executor, std::move(values), live);
-    if (!is_wanted) continue;
-    const auto& input = values.at(layer.input);
-    const auto table = infer::sample_batch(sampling, images_[b], name, infer::output_map(layer, input.dims));
-    const auto patches = infer::patches(input, layer, table);
-    rows.insert(rows.end(), patches.begin(), patches.end());
+  for (auto& batch : batches_) {
+    batch.values = advance_values(executor, std::move(batch.values), live);
+    if (is_wanted) append_patches(batch, batch.values.at(layer.input), layer, sampling, rows);
+  }
+  return rows;
+}
+
+std::vector<float> Frontier::inputs_ahead(const graph::Model& model, const std::string& name,
+                                          const infer::Sampling& sampling) const {
+  const auto layers = graph::find_layers(model);
+  const auto& layer = layer_named(layers, name);
+  infer::Executor executor(model);
+  std::vector<float> rows;
+  for (const auto& batch : batches_) {
+    const auto known = batch.values.find(layer.input);
+    const auto input =
+        known != batch.values.end() ? known->second : executor.run(views(batch.values), {layer.input}).at(layer.input);
+    append_patches(batch, input, layer, sampling, rows);
   }
   return rows;
 }
@@ -204,6 +226,12 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
   writer.append(layer.name, store::Quantity::inputs, rows);
   writer.append_samples(layer.name, samples);
   writer.commit();
+}
+
+std::vector<float> inputs_in(const store::FeatureSet& shards, const std::string& layer, Share share) {
+  const auto samples = samples_of_share(shards, layer, share);
+  return shards.read(layer, store::Quantity::inputs, samples.data() - shards.samples(layer).data(),
+                     std::ssize(samples));
 }
 
 PreparedProblem prepare_problem(const Communicator& comm, const Network& network, const graph::Layer& layer,

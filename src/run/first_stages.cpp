@@ -66,7 +66,13 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
     return features;
   }
   progress.note("features of an earlier run are used: " + files.features().string());
-  auto features = store::FeatureSet::open(comm, files.features().string());
+  // Inputs of a compressed network that an earlier start wrote there are not what any layer starts from.
+  std::vector<std::filesystem::path> shards;
+  on_root(comm, [&] {
+    for (const auto& entry : std::filesystem::directory_iterator(files.features()))
+      if (entry.is_regular_file()) shards.push_back(entry.path());
+  });
+  auto features = store::FeatureSet::open_files(comm, shards);
   if (features.config_hash() != hash || features.model_sha256() != network.sha256)
     throw Error(ExitCode::configuration, files.features().string() + " holds features of another configuration or "
                                                                      "model; use --fresh");

@@ -1,6 +1,8 @@
 #include "slr/run/job.hpp"
 
 #include "first_stages.hpp"
+#include "parallel.hpp"
+#include "schedule.hpp"
 
 #include "slr/base/file.hpp"
 #include "slr/base/trace.hpp"
@@ -75,7 +77,27 @@ struct Prepared {
   store::FeatureSet features;
   Grid row_grid;
   Curves curves; ///< constrained only
+  std::vector<int> node_of_rank;
+  MachineRates machine; ///< for forecasts
 };
+
+/// The layers by the schedule of the configuration; `schedule` says who was to do what, and what it took.
+SweepResult solve_layers(const Communicator& comm, const Configuration& config, const Network& network,
+                         const Prepared& shared, const Allotment& allotment, std::optional<std::int64_t> limit,
+                         const OutputFiles& files, Progress& progress, Checkpoints& checkpoints,
+                         nlohmann::ordered_json& schedule) {
+  const LayerJob job{comm, shared.row_grid, network, allotment, shared.features, config, progress, checkpoints};
+  const PlannedItem item{network, reasons_with(job, shared.dense, limit), allotment, config};
+  const NodeGroups groups(comm, choose_groups({item}, config, shared.node_of_rank));
+  if (groups.count() > 1) progress.note(std::to_string(groups.count()) + " groups of ranks");
+  auto result = config.pipeline.schedule == Schedule::parallel
+                    ? parallel_sweep(groups, job, shared.dense, &shared.feed, limit, files)
+                    : sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, &shared.feed,
+                            config, limit, files.features(), progress, checkpoints);
+  schedule = schedule_json(make_timetable({item}, groups.sizes(), config.pipeline.schedule, shared.machine), result,
+                           network);
+  return result;
+}
 
 /// Solves, writes and judges one result; returns its report.
 nlohmann::ordered_json compress_point(const Communicator& comm, const Configuration& config, const Network& network,
@@ -95,9 +117,9 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   });
   Checkpoints::Kept kept_allotment;
   if (config.method.kind == MethodKind::relaxed && limit) kept_allotment = keep_shared_factor(checkpoints, allotment);
+  nlohmann::ordered_json schedule;
   auto result = clock.measure("solve", [&] {
-    return sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, &shared.feed, config, limit,
-                 files.features(), progress, checkpoints);
+    return solve_layers(comm, config, network, shared, allotment, limit, files, progress, checkpoints, schedule);
   });
   const auto kept_outcomes = keep_outcomes(checkpoints, result.layers);
   std::optional<RefineOutcome> refined;
@@ -128,10 +150,13 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
   on_root(comm, [&] { report["latency"] = latency; });
   report["refine"] = refine_json(refined);
+  report["run"]["groups"] = schedule["groups"].size();
   report["run"].update(checkpoints.json());
+  report["schedule"] = schedule;
   on_root(comm, [&] {
     write_file_atomically(unverified.report(), json_text(report));
     publish(unverified, files);
+    std::filesystem::remove_all(files.layers());
   });
   print(comm, report_table(report));
   bool misses = result.is_failure_tolerated;
@@ -159,7 +184,8 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
       clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress, checkpoints); });
   auto features = clock.measure(
       "calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress, checkpoints); });
-  Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {}};
+  Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {},
+                  nodes_of(comm), open_machine(comm, files)};
   if (config.method.kind == MethodKind::constrained && config.budget.spread == Spread::network)
     clock.measure("curves", [&] {
       shared.curves = open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files,
@@ -302,6 +328,32 @@ ExitCode reproduce(const Communicator& comm, const CompressOptions& options) {
   return is_equal ? code : ExitCode::target_missed;
 }
 
+/// The nodes of the ranks that a plan is for.
+std::vector<int> planned_nodes(const Communicator& comm, const CompressOptions& options) {
+  if (!options.plan_ranks && !options.plan_ranks_per_node) return nodes_of(comm);
+  const auto ranks = options.plan_ranks.value_or(comm.size()), per_node = options.plan_ranks_per_node.value_or(ranks);
+  std::vector<int> nodes;
+  for (std::int64_t r = 0; r < ranks; ++r) nodes.push_back(static_cast<int>(r / per_node));
+  return nodes;
+}
+
+ExitCode show_plan(const Communicator& comm, const Configuration& config, const CompressOptions& options) {
+  check_supported(config);
+  if (!config.layers.empty())
+    throw Error(ExitCode::usage, "--plan predicts the job of a network; leave it out to compress layers without one");
+  const auto network = load_network(comm, config.model.absolute);
+  const auto dense = dense_reasons(network, config);
+  const std::vector<PlanItem> items{{"", network, dense, budget_points(network, dense, config), config}};
+  const auto nodes = planned_nodes(comm, options);
+  const auto measured = measure_machine(comm);
+  std::string text;
+  on_root(comm, [&] {
+    text = plan_text(items, config, nodes, read_machine(OutputFiles{config.output.absolute}), measured);
+  });
+  print(comm, text);
+  return ExitCode::done;
+}
+
 /// The work of slr_compress, whether its time is watched or not.
 ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& options) {
   if (!options.reproduce.empty()) return reproduce(comm, options);
@@ -310,18 +362,7 @@ ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& opti
     print(comm, resolved_yaml(config));
     return ExitCode::done;
   }
-  if (options.plan) {
-    check_supported(config);
-    if (!config.layers.empty())
-      throw Error(ExitCode::usage, "--plan predicts the job of a network; leave it out to compress layers without one");
-    const auto network = load_network(comm, config.model.absolute);
-    const auto dense = dense_reasons(network, config);
-    const auto points = budget_points(network, dense, config);
-    std::string text;
-    on_root(comm, [&] { text = plan_text(network, dense, points, config, options.plan_ranks.value_or(comm.size())); });
-    print(comm, text);
-    return ExitCode::done;
-  }
+  if (options.plan) return show_plan(comm, config, options);
   return compress_or_show(comm, config, options.fresh, options.max_hours);
 }
 

@@ -20,6 +20,8 @@ std::vector<std::filesystem::path> everything_written(const OutputFiles& files) 
                                            files.curves(),
                                            files.checkpoint(),
                                            files.previous_checkpoint(),
+                                           files.layers(),
+                                           files.machine(),
                                            files.compressed(),
                                            files.factors(),
                                            files.report(),

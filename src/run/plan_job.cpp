@@ -1,34 +1,18 @@
 #include "slr/run/plan_job.hpp"
 
+#include "schedule.hpp"
 #include "slr/base/file.hpp"
-#include "slr/linalg/blas.hpp"
+#include "slr/mpi/node_groups.hpp"
 #include "slr/run/json_text.hpp"
-#include "slr/run/layer_work.hpp"
-#include "slr/run/sweep.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
+#include <map>
+#include <numeric>
 
 namespace slr::run {
 namespace {
-
-/// Flops per second of one product of this size, the best of three.
-template <class T>
-double product_rate() {
-  constexpr std::int64_t size = 512;
-  const std::vector<T> a(static_cast<std::size_t>(size * size), T(1)), b = a;
-  std::vector<T> c(a.size());
-  double best = 0;
-  for (int i = 0; i < 3; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    blas::gemm(Op::none, Op::none, size, size, size, T(1), a.data(), size, b.data(), size, T(0), c.data(), size);
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    best = std::max(best, 2.0 * size * size * size / std::max(seconds, 1e-9));
-  }
-  return best;
-}
 
 /// The curves of an earlier start with this configuration, if there are any.
 std::optional<Curves> curves_of(const Network& network, const Configuration& config) {
@@ -43,59 +27,130 @@ std::optional<Curves> curves_of(const Network& network, const Configuration& con
   return curves;
 }
 
-} // namespace
+/// What a result's layers may cost, as far as it is known.
+Allotment allotment_of(const PlanItem& item, const std::optional<Curves>& curves, const BudgetPoint& point) {
+  if (curves) return allot(item.network, item.dense_reasons, *curves, point, item.config);
+  if (const auto limit = point.limit_of(Resource::parameters))
+    return allot_uniformly(item.network, item.dense_reasons, *limit);
+  return no_limit(item.network);
+}
 
-std::string plan_text(const Network& network, const std::vector<std::string>& dense_reasons,
-                      const std::vector<BudgetPoint>& points, const Configuration& config, std::int64_t ranks) {
+/// Those that stay dense because they would not get smaller are among the reasons.
+std::vector<std::string> reasons_of(const PlanItem& item, const Allotment& allotment) {
+  const LayerCosts costs(item.network);
+  auto reasons = item.dense_reasons;
+  for (std::size_t i = 0; i < reasons.size(); ++i)
+    if (reasons[i].empty() && allotment.parameters[i] >= costs.dense(i)[index_of(Resource::parameters)])
+      reasons[i] = "does not pay";
+  return reasons;
+}
+
+/// Structures, costs, time and memory, a row per layer.
+std::string layer_table(const PlannedItem& planned, const Timetable& times, bool has_curves) {
+  const auto& [network, reasons, allotment, config] = planned;
   const LayerCosts costs(network);
-  const double single_rate = product_rate<float>(), double_rate = product_rate<double>();
-  const auto curves = config.method.kind == MethodKind::constrained ? curves_of(network, config) : std::nullopt;
-  std::string text;
-  for (const auto& point : points) {
-    if (!point.name.empty()) text += point.name + "\n";
-    const auto limit = point.limit_of(Resource::parameters);
-    Allotment allotment = no_limit(network);
-    if (curves)
-      allotment = allot(network, dense_reasons, *curves, point, config);
-    else if (limit)
-      allotment = allot_uniformly(network, dense_reasons, *limit);
-    text += fmt::format("{:<24} {:>13} {:>6} {:>7} {:>12} {:>12} {:>10} {:>12}\n", "layer", "n x k", "rank", "groups",
-                        "before", "after", "seconds", "MB per rank");
-    double seconds = 0, bytes = 0;
-    std::int64_t after = costs.whole()[index_of(Resource::parameters)];
-    for (std::size_t i = 0; i < network.layers.size(); ++i) {
-      const auto& layer = network.layers[i];
-      const auto before = costs.dense(i)[index_of(Resource::parameters)], now = allotment.parameters[i];
-      after += now - before;
-      const bool is_dense = !dense_reasons[i].empty() || now >= before;
-      // Without curves the split is open: count with low rank alone.
-      const Split split = allotment.splits[i].value_or(
-          Split{0, std::max<std::int64_t>(1, now / std::max<std::int64_t>(1, layer.rows + layer.cols))});
-      const auto work = work_of(layer, split, config);
-      const auto flops = count_flops(work);
-      const double time = is_dense ? 0
-                                   : (flops.single_precision / single_rate + flops.double_precision / double_rate) /
-                                         static_cast<double>(ranks);
-      const double memory = is_dense ? 0 : count_bytes(work, ranks);
-      seconds += time;
-      bytes = std::max(bytes, memory);
-      const auto known = [&](std::int64_t value) {
-        return is_dense ? std::string("dense") : curves ? std::to_string(value) : std::string("-");
-      };
-      text += fmt::format("{:<24} {:>13} {:>6} {:>7} {:>12} {:>12} {:>10.2g} {:>12.0f}\n", printable(layer.name, 24),
-                          fmt::format("{} x {}", layer.rows, layer.cols), known(split.rank), known(split.groups),
-                          before, now, time, memory / 1e6);
-    }
-    text +=
-        fmt::format("parameters {} -> {}; solve about {:.2g} s on {} ranks of this kind, at most {:.0f} MB per rank "
-                    "for a layer beside the network and its activations\n",
-                    costs.whole()[index_of(Resource::parameters)], after, seconds, ranks, bytes / 1e6);
-    text += curves ? fmt::format("predicted KL divergence {:.3g}, from the curves in {}\n\n", allotment.predicted_kl,
-                                 config.output.given)
-                   : std::string("no curves of this configuration in the output folder yet: an even split, costs "
-                                 "alone; the job itself measures them first\n\n");
+  const int all = std::accumulate(times.ranks_of_group.begin(), times.ranks_of_group.end(), 0);
+  std::vector<double> seconds(network.layers.size(), 0.0);
+  std::vector<int> fewest_ranks(network.layers.size(), all); // of those that it is ever split among
+  for (const auto& turn : times.turns) {
+    seconds[turn.layer] += turn.end_seconds - turn.begin_seconds;
+    if (turn.group >= 0)
+      fewest_ranks[turn.layer] =
+          std::min(fewest_ranks[turn.layer], times.ranks_of_group[static_cast<std::size_t>(turn.group)]);
+  }
+  auto text = fmt::format("{:<24} {:>13} {:>6} {:>7} {:>12} {:>12} {:>10} {:>12}\n", "layer", "n x k", "rank", "groups",
+                          "before", "after", "seconds", "MB per rank");
+  double bytes = 0;
+  std::int64_t after = costs.whole()[index_of(Resource::parameters)];
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    const auto& layer = network.layers[i];
+    const auto before = costs.dense(i)[index_of(Resource::parameters)], now = allotment.parameters[i];
+    after += now - before;
+    const bool is_dense = !reasons[i].empty();
+    const auto split = split_of(network, allotment, i);
+    const double memory =
+        is_dense ? 0 : count_bytes(work_of(layer, split, config, Solution::whole), fewest_ranks[i]);
+    bytes = std::max(bytes, memory);
+    const auto known = [&](std::int64_t value) {
+      return is_dense ? std::string("dense") : has_curves ? std::to_string(value) : std::string("-");
+    };
+    text += fmt::format("{:<24} {:>13} {:>6} {:>7} {:>12} {:>12} {:>10.2g} {:>12.0f}\n", printable(layer.name, 24),
+                        fmt::format("{} x {}", layer.rows, layer.cols), known(split.rank), known(split.groups), before,
+                        now, seconds[i], memory / 1e6);
+  }
+  return text +
+         fmt::format("parameters {} -> {}; at most {:.0f} MB per rank for a layer beside the network and its "
+                     "activations\n",
+                     costs.whole()[index_of(Resource::parameters)], after, bytes / 1e6);
+}
+
+/// Which group does what, when; a line per group, and one for what all ranks do together.
+std::string assignment_table(const std::vector<PlannedItem>& items, const Timetable& times) {
+  std::string sizes;
+  for (const int ranks : times.ranks_of_group) sizes += (sizes.empty() ? "" : ", ") + std::to_string(ranks);
+  auto text = fmt::format("{} group{} of {} rank{}: structures {:.2g} s, solve {:.2g} s, together {:.2g} s; idle {:.0f} "
+                          "%\n",
+                          times.ranks_of_group.size(), times.ranks_of_group.size() == 1 ? "" : "s", sizes,
+                          times.ranks_of_group == std::vector<int>{1} ? "" : "s", times.seconds_of("structures"),
+                          times.seconds_of("solve"), times.seconds(), 100 * times.idle);
+  std::map<int, std::string> lines;
+  for (const auto& turn : times.turns) {
+    const auto& name = items[turn.item].network.layers[turn.layer].name;
+    lines[turn.group] += fmt::format(" {}{} {}{:.2g}-{:.2g} s;", items.size() > 1 ? std::to_string(turn.item + 1) + ":" : "",
+                                     printable(name, 40), turn.stage == "structures" ? "(structure) " : "",
+                                     turn.begin_seconds, turn.end_seconds);
+  }
+  for (auto& [group, line] : lines) {
+    line.back() = '\n';
+    text += "  " + (group < 0 ? "all ranks" : "group " + std::to_string(group + 1)) + ":" + line;
   }
   return text;
+}
+
+} // namespace
+
+std::string plan_text(const std::vector<PlanItem>& items, const Configuration& config,
+                      const std::vector<int>& node_of_rank, const std::optional<MachineRates>& machine,
+                      const MachineRates& measured) {
+  std::string text;
+  std::vector<Allotment> allotments;
+  std::vector<std::optional<Curves>> curves;
+  std::vector<PlannedItem> planned;
+  std::vector<std::string> names;
+  std::size_t results = 0;
+  for (const auto& item : items) results += item.points.size();
+  allotments.reserve(results); // the planned items refer to them
+  for (const auto& item : items) {
+    curves.push_back(item.config.method.kind == MethodKind::constrained ? curves_of(item.network, item.config)
+                                                                        : std::nullopt);
+    for (const auto& point : item.points) {
+      allotments.push_back(allotment_of(item, curves.back(), point));
+      planned.push_back({item.network, reasons_of(item, allotments.back()), allotments.back(), item.config});
+      names.push_back(item.name + (item.name.empty() || point.name.empty() ? "" : ", ") + point.name);
+    }
+  }
+  const auto rates = machine.value_or(measured);
+  const bool is_pipelined = config.pipeline.schedule == Schedule::pipelined;
+  const auto whole = [&](const std::vector<PlannedItem>& together) {
+    const auto sizes = group_sizes(node_of_rank, choose_groups(together, config, node_of_rank));
+    return make_timetable(together, sizes, config.pipeline.schedule, rates);
+  };
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < items.size(); ++i)
+    for (std::size_t p = 0; p < items[i].points.size(); ++p, ++at) {
+      if (!names[at].empty()) text += names[at] + "\n";
+      const auto times = whole({planned[at]});
+      text += layer_table(planned[at], times, curves[i].has_value());
+      text += curves[i] ? fmt::format("predicted KL divergence {:.3g}, from the curves in {}\n",
+                                      allotments[at].predicted_kl, items[i].config.output.given)
+                        : std::string("no curves of this configuration in the output folder yet: an even split, costs "
+                                      "alone; the job itself measures them first\n");
+      if (!is_pipelined) text += assignment_table({planned[at]}, times);
+      text += "\n";
+    }
+  if (is_pipelined) text += "all items in stages\n" + assignment_table(planned, whole(planned)) + "\n";
+  return text + fmt::format("seconds: counted work over {}, on {} ranks of this kind\n",
+                            machine ? "the rates in the output folder" : "rates measured now", node_of_rank.size());
 }
 
 } // namespace slr::run

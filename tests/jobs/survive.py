@@ -82,6 +82,7 @@ class Job:
 def without_times(report):
     report.pop("run")
     report.pop("latency", None)
+    report.pop("schedule", None)
     for part in report["layers"] + [report.get("refine") or {}]:
         part.pop("seconds", None)
     return report

@@ -71,7 +71,7 @@ protected:
 /// comes to its first `poll`: until everything is taken the earlier checkpoint is the valid one, and none is written.
 class Checkpoints {
 public:
-  enum class Wish { go_on, save, stop_by_time, stop_by_signal };
+  enum class Wish { go_on, save, stop_by_time, stop_by_signal, stop_by_others };
   using Save = std::function<void(StateWriter&)>;
 
   explicit Checkpoints(const Communicator& comm) : comm_(comm) {}
@@ -115,6 +115,10 @@ public:
   /// A place at which the job may be saved or stopped: what ranks wish is agreed on. Collective, one allreduce of an
   /// integer, and if so wished a checkpoint. \throws Error{stopped}; Error{io} if it is to stop and cannot be saved.
   void poll();
+  /// What this rank wishes. Local.
+  [[nodiscard]] virtual Wish wish() const { return Wish::go_on; }
+  /// The sentence for the user. Local.
+  [[nodiscard]] virtual std::string stop_sentence(Wish /*reason*/) const { return "stopped"; }
   /// For work on one rank that does not communicate: ends it when it is time to stop. What comes behind has to agree on
   /// errors. Local. \throws Error{stopped}
   void stop_if_asked() const;
@@ -131,10 +135,6 @@ public:
 
 protected:
   [[nodiscard]] const Communicator& comm() const { return comm_; }
-  /// What this rank wishes. Local.
-  [[nodiscard]] virtual Wish wish() const { return Wish::go_on; }
-  /// The sentence for the user. Local.
-  [[nodiscard]] virtual std::string stop_sentence(Wish /*reason*/) const { return "stopped"; }
   /// Saves all parts, by name. Collective. \throws Error{io}, the same on every rank
   virtual void write(const std::map<std::string, Save>& /*parts*/) {}
   /// A failure to save that does not end the job.

@@ -15,6 +15,11 @@ namespace slr {
 /// \pre 1 <= groups <= node_of_rank.size()
 [[nodiscard]] std::vector<int> deal_ranks(std::span<const int> node_of_rank, int groups);
 
+/// The node of every rank, called by its first rank. Collective.
+[[nodiscard]] std::vector<int> nodes_of(const Communicator& world);
+/// How many ranks each group has. Local, pure. \pre as deal_ranks
+[[nodiscard]] std::vector<int> group_sizes(std::span<const int> node_of_rank, int groups);
+
 /// The ranks of the job, split along the boundaries of nodes (`deal_ranks`).
 class NodeGroups {
 public:

@@ -20,7 +20,7 @@ struct CommonOptions {
 struct CompressOptions : CommonOptions {
   std::string config;
   std::vector<std::string> overrides;     ///< key=value
-  std::optional<std::int64_t> plan_ranks; ///< with `plan`
+  std::optional<std::int64_t> plan_ranks, plan_ranks_per_node; ///< with `plan`
   std::optional<double> max_hours;
   bool plan = false, resume = false, fresh = false, print_config = false;
   std::string reproduce; ///< a manifest, instead of `config`

@@ -18,6 +18,9 @@ enum class Role { fit, selection, report };
   return image % 10 == 0 ? Role::report : image % 10 == 1 ? Role::selection : Role::fit;
 }
 
+/// How positions are drawn. Local.
+[[nodiscard]] infer::Sampling sampling_of(const Configuration& config);
+
 /// The image that a sample is of; shards of other programs may say nothing of positions: one per image. Local.
 [[nodiscard]] inline std::int64_t image_of(std::int64_t sample, const store::FeatureLayer& layer) {
   return sample / std::max<std::int64_t>(1, layer.positions);
@@ -47,17 +50,29 @@ void capture_features(const Communicator& comm, const Network& network, const st
 /// frontiers. Memory: the frontier of this rank's images.
 class Frontier {
 public:
+  /// What is known of some neighbouring images: the values that are still needed, by name.
+  struct Batch {
+    std::int64_t first = 0, count = 0; ///< images
+    std::map<std::string, infer::Array> values;
+  };
+
   Frontier(const Network& network, const ImageFeed& feed, Share share);
+  /// Goes on from where other ranks were.
+  explicit Frontier(std::vector<Batch> batches) : batches_(std::move(batches)) {}
+  [[nodiscard]] std::vector<Batch> take_batches() { return std::move(batches_); }
   /// Input patches of the layer at its sampled positions in the network as it is now, samples x cols row-major, in the
   /// order of images and positions; everything before the layer's node must be final. Not `is_wanted`: only goes on to
   /// the layer, step by step as before it was replaced, and returns nothing. Local.
   [[nodiscard]] std::vector<float> inputs_of(const graph::Model& model, const std::string& layer,
                                              const infer::Sampling& sampling, bool is_wanted = true);
 
+  /// The same for a layer further on, before which nothing is final but what leads to it: the images stay where they
+  /// are. Local.
+  [[nodiscard]] std::vector<float> inputs_ahead(const graph::Model& model, const std::string& layer,
+                                                const infer::Sampling& sampling) const;
+
 private:
-  Share share_;
-  std::vector<std::map<std::string, infer::Array>> batches_;
-  std::vector<std::vector<std::int64_t>> images_; ///< global numbers, per batch
+  std::vector<Batch> batches_;
 };
 
 /// Writes this rank's shard with the inputs that a layer is fitted on (rows in the order of images and positions).
@@ -65,6 +80,9 @@ private:
 void write_inputs(const Communicator& comm, const Network& network, const graph::Layer& layer,
                   const store::FeatureSet& features, Share share, const std::vector<float>& rows,
                   const std::filesystem::path& folder);
+
+/// What `write_inputs` wrote, perhaps on other ranks, of this rank's images. Local.
+[[nodiscard]] std::vector<float> inputs_in(const store::FeatureSet& shards, const std::string& layer, Share share);
 
 /// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: that of the shards, where
 /// one of X and X0 stands for the other if it is missing). The inputs are rounded (`scale`). Of the fit samples every

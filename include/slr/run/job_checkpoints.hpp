@@ -30,9 +30,10 @@ public:
   /// What `run` of report.json says of them. Local.
   [[nodiscard]] nlohmann::ordered_json json() const;
 
-protected:
   [[nodiscard]] Wish wish() const override;
   [[nodiscard]] std::string stop_sentence(Wish reason) const override;
+
+protected:
   void write(const std::map<std::string, Save>& parts) override;
   void tell_failure(const Error& error) override;
   [[nodiscard]] std::unique_ptr<StateReader> open(const std::string& name) override;

@@ -23,6 +23,8 @@ struct OutputFiles {
   [[nodiscard]] std::filesystem::path curves() const { return folder / "curves.json"; }
   [[nodiscard]] std::filesystem::path checkpoint() const { return folder / "checkpoint.h5"; }
   [[nodiscard]] std::filesystem::path previous_checkpoint() const { return folder / "checkpoint.previous.h5"; }
+  [[nodiscard]] std::filesystem::path layers() const { return folder / ".layers"; } ///< finished by groups of ranks
+  [[nodiscard]] std::filesystem::path machine() const { return folder / "machine.json"; } ///< its rates, for forecasts
   [[nodiscard]] std::filesystem::path heartbeat() const { return folder / ".heartbeat"; } ///< of the watchdogs
   /// What is written before it is verified, by its later names.
   [[nodiscard]] OutputFiles unverified() const { return {folder / ".unverified"}; }

@@ -36,6 +36,7 @@ struct LayerOutcome {
   std::int64_t samples = 0; ///< fitted ones
   EngineCounts engine_counts;
   double seconds = 0;
+  double structure_seconds = 0; ///< that a parallel schedule took for the structure, before
 };
 
 /// The compressed network and how it came about.
@@ -89,6 +90,11 @@ struct Allotment {
                                 const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                                 std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
                                 Progress& progress, Checkpoints& checkpoints);
+
+/// What an earlier start had solved: layers from the first on. Collective.
+[[nodiscard]] std::vector<LayerOutcome> restore_outcomes(Checkpoints& checkpoints, const Network& network);
+/// What the layers are expected to take, in proportion, for the progress. Local.
+[[nodiscard]] std::vector<double> layer_weights(const Network& network);
 
 /// Keeps finished layers in checkpoints; `sweep` takes them up again and does so itself while it runs. Local.
 [[nodiscard]] Checkpoints::Kept keep_outcomes(Checkpoints& checkpoints, const std::vector<LayerOutcome>& layers);
