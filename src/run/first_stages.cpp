@@ -55,7 +55,7 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   std::vector<std::string> names;
   for (std::size_t i = 0; i < network.layers.size(); ++i)
     if (dense[i].empty()) names.push_back(network.layers[i].name);
-  const auto hash = configuration_hash(config);
+  const auto hash = first_stages_hash(config);
   bool is_complete = false;
   on_root(comm, [&] { is_complete = std::filesystem::exists(files.features_view()); });
   if (!comm.broadcast_value(is_complete)) {

@@ -30,10 +30,11 @@ LayerSweep::LayerSweep(const LayerJob& job, std::vector<std::string> dense_reaso
   }
 }
 
-Frontier LayerSweep::leave() {
+std::vector<Frontier::Batch> LayerSweep::leave() {
   while (!is_over() && is_next_dense()) take(dense_outcome(job_.network, next(), reasons_[next()]));
-  if (!is_over()) (void)inputs_of_next(false);
-  auto result = std::move(*frontier_);
+  if (is_over() || !frontier_) return {};
+  (void)inputs_of_next(false);
+  auto result = frontier_->take_batches();
   frontier_.reset();
   return result;
 }

@@ -24,9 +24,9 @@ public:
 
   /// From now on the images are followed from here on.
   void follow(Frontier frontier) { frontier_ = std::move(frontier); }
-  [[nodiscard]] bool is_following() const { return frontier_.has_value(); }
-  /// Goes on to the next layer that does not stay dense, as solving it would, and ends following. \pre is_following
-  [[nodiscard]] Frontier leave();
+  /// Goes on to the next layer that does not stay dense, as solving it would, and ends following there: for others to
+  /// follow. Nothing if there is no such layer, or no images are followed.
+  [[nodiscard]] std::vector<Frontier::Batch> leave();
 
   /// Puts a layer that was solved before into the network; where images are followed, they go on to it.
   void take(LayerOutcome earlier);

@@ -119,10 +119,14 @@ std::int64_t batch_images(const Network& network, std::int64_t most) {
   return images;
 }
 
-Share share_of_rank(const Communicator& comm, std::int64_t items) {
+Share share_of(std::int64_t rank, std::int64_t ranks, std::int64_t items) {
   const std::int64_t blocks = (items + images_per_block - 1) / images_per_block;
-  const auto begin = [&](std::int64_t rank) { return std::min(items, rank * blocks / comm.size() * images_per_block); };
-  return {begin(comm.rank()), begin(comm.rank() + 1) - begin(comm.rank())};
+  const auto begin = [&](std::int64_t r) { return std::min(items, r * blocks / ranks * images_per_block); };
+  return {begin(rank), begin(rank + 1) - begin(rank)};
+}
+
+Share share_of_rank(const Communicator& comm, std::int64_t items) {
+  return share_of(comm.rank(), comm.size(), items);
 }
 
 store::ImageSource image_source(const ImageSource& source) {

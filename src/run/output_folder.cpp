@@ -30,6 +30,7 @@ std::vector<std::filesystem::path> everything_written(const OutputFiles& files) 
   for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
     const auto name = entry.path().filename().string();
     const bool is_point =
+        name.starts_with("batch-") ||
         std::any_of(resources.begin(), resources.end(), [&](Resource r) { return name.starts_with(to_text(r) + "-"); });
     if (is_point && entry.is_directory() && std::filesystem::exists(OutputFiles{entry.path()}.job()))
       paths.push_back(entry.path());

@@ -55,30 +55,6 @@ private:
   Share share_;
 };
 
-/// The starts of relaxed iterations on the grids of the groups that solve the layers. Collective over all ranks.
-Allotment on_groups(const NodeGroups& groups, const Grid& grid, const LayerJob& job, const std::vector<Turn>& turns) {
-  const auto& from = job.allotment;
-  auto result = no_limit(job.network);
-  result.parameters = from.parameters;
-  result.splits = from.splits;
-  result.pulls = from.pulls;
-  result.lambda_factor = from.lambda_factor;
-  for (const auto& turn : turns) {
-    const auto& point = from.points[turn.job];
-    if (!point) continue;
-    const auto& layer = job.network.layers[turn.job];
-    const auto a = gather_everywhere(point->a), b = gather_everywhere(point->b);
-    if (turn.group != groups.mine()) continue;
-    const auto placed = [&](const std::vector<double>& whole) {
-      auto matrix = make_block_columns(grid, layer.rows, layer.cols, layer.window_area());
-      take_local(std::span<const double>(whole), matrix);
-      return matrix;
-    };
-    result.points[turn.job] = RelaxedPoint{placed(a), placed(b), point->bias};
-  }
-  return result;
-}
-
 /// What each layer may cost, in proportion to what it is expected to need.
 std::vector<std::optional<std::int64_t>> allowances(const LayerJob& job, const std::vector<std::string>& reasons,
                                                     std::optional<std::int64_t> limit) {
@@ -103,7 +79,7 @@ Outcomes find_structures(const NodeGroups& groups, GroupWork& work, const LayerJ
   const OutcomeFiles files(folder, "structure");
   auto outcomes = files.load(job.comm, job.network);
   const auto may_cost = allowances(job, reasons, limit);
-  const auto allotment = on_groups(groups, work.grid(), job, turns);
+  const auto allotment = on_groups(groups, work.grid(), job.network, job.allotment, turns);
   job.progress.stage("structures", std::ssize(job.network.layers), layer_weights(job.network));
   groups.run([&] {
     work.run(turns, allotment, true, files, outcomes,
@@ -237,6 +213,29 @@ private:
 };
 
 } // namespace
+
+Allotment on_groups(const NodeGroups& groups, const Grid& grid, const Network& network, const Allotment& from,
+                    const std::vector<Turn>& turns) {
+  auto result = no_limit(network);
+  result.parameters = from.parameters;
+  result.splits = from.splits;
+  result.pulls = from.pulls;
+  result.lambda_factor = from.lambda_factor;
+  for (const auto& turn : turns) {
+    const auto& point = from.points[turn.job];
+    if (!point) continue;
+    const auto& layer = network.layers[turn.job];
+    const auto a = gather_everywhere(point->a), b = gather_everywhere(point->b);
+    if (turn.group != groups.mine()) continue;
+    const auto placed = [&](const std::vector<double>& whole) {
+      auto matrix = make_block_columns(grid, layer.rows, layer.cols, layer.window_area());
+      take_local(std::span<const double>(whole), matrix);
+      return matrix;
+    };
+    result.points[turn.job] = RelaxedPoint{placed(a), placed(b), point->bias};
+  }
+  return result;
+}
 
 std::vector<int> layer_levels(const Network& network, const std::vector<bool>& is_counted) {
   std::map<std::size_t, std::size_t> layer_at; // by node

@@ -25,6 +25,11 @@ struct Wave {
                                             const Allotment& allotment, const Configuration& config,
                                             const std::vector<int>& ranks_of_group);
 
+/// The allotment with the starts of relaxed iterations on the grid of the group whose turn the layer is, `grid` of this
+/// rank's group. Collective over all ranks.
+[[nodiscard]] Allotment on_groups(const NodeGroups& groups, const Grid& grid, const Network& network,
+                                  const Allotment& from, const std::vector<Turn>& turns);
+
 /// The sweep of slr/run/sweep.hpp by groups. `job` has all ranks. Finished layers are kept in files below `files`.
 /// Collective over all ranks; the same result on every rank.
 [[nodiscard]] SweepResult parallel_sweep(const NodeGroups& groups, const LayerJob& job,

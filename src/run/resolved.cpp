@@ -86,6 +86,20 @@ std::string configuration_hash(const Configuration& config) {
   return sha256(hashed.dump(-1, ' ', false, ErrorHandler::replace));
 }
 
+std::string first_stages_hash(const Configuration& config) {
+  const auto whole = complete(config);
+  const auto counts = [](const std::string& key) {
+    return key == "model" || key == "budget.keep" || key == "on_failure" || key.starts_with("data.calibration.") ||
+           key.starts_with("data.preprocess.") || key.starts_with("calibration.") || key.starts_with("method.");
+  };
+  nlohmann::json hashed;
+  for (const auto& entry : schema())
+    if (counts(entry.key))
+      if (auto value = entry.write(whole, PathForm::absolute); !value.is_null()) hashed[entry.key] = std::move(value);
+  hashed["budget.latency"] = !config.budget.latency.empty(); // then the curves hold times
+  return sha256(hashed.dump(-1, ' ', false, ErrorHandler::replace));
+}
+
 std::string Difference::sentence() const {
   return "differs in " + key + ": " + there + " there, " + here + " here";
 }

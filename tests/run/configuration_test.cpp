@@ -307,7 +307,7 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
         "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}",
-        "pipeline: {groups: 2}", "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
+        "pipeline: {groups: 2}", "pipeline: {schedule: pipelined}", "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }
 

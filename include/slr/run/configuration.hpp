@@ -210,6 +210,9 @@ enum class PathForm { as_given, absolute };
 /// SHA-256 over every resolved key (paths absolute) except `output`, `checkpoint` and `watchdog`. Local.
 [[nodiscard]] std::string configuration_hash(const Configuration& config);
 
+/// The same over what the captured features and the curves depend on: jobs with the same one can share them. Local.
+[[nodiscard]] std::string first_stages_hash(const Configuration& config);
+
 /// A key in which two configurations differ, and both values as text ("not set" where there is none).
 struct Difference {
   std::string key, there, here;

@@ -43,6 +43,8 @@ struct Share {
   std::int64_t first = 0, count = 0;
 };
 inline constexpr std::int64_t images_per_block = 16;
+/// Of one of some ranks. Local, pure.
+[[nodiscard]] Share share_of(std::int64_t rank, std::int64_t ranks, std::int64_t items);
 /// Local. The shares of all ranks follow each other and cover all items.
 [[nodiscard]] Share share_of_rank(const Communicator& comm, std::int64_t items);
 
