@@ -108,8 +108,9 @@ int group_of(const std::vector<std::vector<int>>& members, int member) {
 } // namespace
 
 NodeGroups::NodeGroups(const Communicator& world, int groups)
-    : world_(world), members_(members_of(world, groups)), group_(world.split(group_of(members_, world.rank()), world.rank())),
-      alerts_(world.handle()), parcels_(world.handle()) {
+    : world_(world), members_(members_of(world, groups)),
+      group_(world.split(group_of(members_, world.rank()), world.rank())), alerts_(world.handle()),
+      parcels_(world.handle()) {
   mine_ = group_of(members_, world.rank());
 }
 
@@ -144,8 +145,8 @@ void NodeGroups::meet(std::optional<Error> mine) const {
   {
     const Waiting waiting("the meeting of all groups", true);
     LastMeeting meeting(alerts_);
-    const auto patience = std::chrono::duration_cast<LastMeeting::Clock::duration>(
-        std::chrono::duration<double>(patience_seconds));
+    const auto patience =
+        std::chrono::duration_cast<LastMeeting::Clock::duration>(std::chrono::duration<double>(patience_seconds));
     // A stop is heeded by all, at the end of what they are at; else this rank may have failed without its group.
     const bool has_failed = mine && mine->code() != ExitCode::stopped;
     const auto end = has_failed ? LastMeeting::Clock::now() + patience : LastMeeting::Clock::time_point::max();

@@ -37,8 +37,7 @@ double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machin
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
   const auto flops = count_flops(w);
   double on_one_rank = 0;
-  if (!w.is_implicit && k <= one_rank_columns)
-    on_one_rank = factors * k * k * k / 3 + iterations * 4 * q * k * k;
+  if (!w.is_implicit && k <= one_rank_columns) on_one_rank = factors * k * k * k / 3 + iterations * 4 * q * k * k;
   const double seconds = flops.single_precision / p / machine.single_precision +
                          (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision;
   if (ranks == 1) return seconds;

@@ -93,9 +93,8 @@ std::vector<BatchJob> prepare_all(const Communicator& comm, const std::vector<Co
         on_root(comm, [&] { share_first_stages(OutputFiles{items[other].output.absolute}, files); });
         break;
       }
-    job.checkpoints =
-        std::make_unique<JobCheckpoints>(comm, *job.config, job.network->sha256, files, max_hours,
-                                         job.folder->state() == FolderState::unfinished, progress);
+    job.checkpoints = std::make_unique<JobCheckpoints>(comm, *job.config, job.network->sha256, files, max_hours,
+                                                       job.folder->state() == FolderState::unfinished, progress);
     job.shared = prepare(comm, *job.config, *job.network, files, job.clock, progress, *job.checkpoints);
     job.limit = job.points.front().limit_of(Resource::parameters);
     std::optional<Checkpoints::Unit> unit; // at whose end what was saved of later stages is dropped
@@ -133,8 +132,9 @@ nlohmann::ordered_json compress_pipelined(const Communicator& comm, const Config
   if (jobs.empty()) return nullptr;
   std::vector<PlannedItem> planned;
   for (const auto& job : jobs) {
-    const LayerJob layers{comm,        job.shared->row_grid, *job.network, job.allotment, job.shared->features,
-                          *job.config, progress,             *job.checkpoints};
+    const LayerJob layers{comm,          job.shared->row_grid, *job.network,
+                          job.allotment, job.shared->features, *job.config,
+                          progress,      *job.checkpoints};
     planned.push_back({*job.network, reasons_with(layers, job.shared->dense, job.limit), job.allotment, *job.config});
   }
   const NodeGroups groups(comm, choose_groups(planned, config, jobs.front().shared->node_of_rank));
@@ -148,9 +148,8 @@ nlohmann::ordered_json compress_pipelined(const Communicator& comm, const Config
   StageClock clock;
   const auto solved =
       clock.measure("solve", [&] { return run_pipeline(groups, items, progress, *jobs.front().checkpoints); });
-  auto json = pipeline_json(
-      make_timetable(planned, groups.sizes(), Schedule::pipelined, jobs.front().shared->machine), jobs, solved,
-      clock.total_seconds());
+  auto json = pipeline_json(make_timetable(planned, groups.sizes(), Schedule::pipelined, jobs.front().shared->machine),
+                            jobs, solved, clock.total_seconds());
   for (std::size_t j = 0; j < jobs.size(); ++j) {
     auto& job = jobs[j];
     progress.note(batch_name(job.number));
@@ -185,15 +184,15 @@ std::vector<Configuration> batch_items(const Configuration& config) {
     for (const auto& entry : schema())
       if (const auto* value = find_at(overrides, entry.key)) put(whole, entry.key, *value);
     whole["output"] = (config.output.absolute / batch_name(i)).string();
-    items.push_back(parse_configuration(whole.dump(), config.source_name + ", " + name, "/", {}, "/",
-                                        required_by_compress));
+    items.push_back(
+        parse_configuration(whole.dump(), config.source_name + ", " + name, "/", {}, "/", required_by_compress));
     auto& item = items.back();
     item.output.given = (std::filesystem::path(config.output.given) / batch_name(i)).string();
     check_supported(item);
     const auto& budget = item.budget;
     if (std::max({budget.parameters.size(), budget.macs.size(), budget.bytes.size(), budget.latency.size()}) > 1)
-      throw Error(ExitCode::configuration, config.where("batch") + ": " + name +
-                                               " has a list of budgets; give one item for each of them");
+      throw Error(ExitCode::configuration,
+                  config.where("batch") + ": " + name + " has a list of budgets; give one item for each of them");
   }
   return items;
 }

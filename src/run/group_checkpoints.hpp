@@ -16,9 +16,7 @@ class GroupCheckpoints : public Checkpoints {
 public:
   GroupCheckpoints(const NodeGroups& groups, const Checkpoints& job)
       : Checkpoints(groups.group()), groups_(groups), job_(job) {}
-  [[nodiscard]] Wish wish() const override {
-    return groups_.has_other_failed() ? Wish::stop_by_others : job_.wish();
-  }
+  [[nodiscard]] Wish wish() const override { return groups_.has_other_failed() ? Wish::stop_by_others : job_.wish(); }
   [[nodiscard]] std::string stop_sentence(Wish reason) const override {
     return reason == Wish::stop_by_others ? NodeGroups::other_failed().what() : job_.stop_sentence(reason);
   }

@@ -34,9 +34,8 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
                           std::optional<double> max_hours) {
   check_supported(config);
   if (!config.batch.empty())
-    return compress_batch(comm, config, is_fresh, max_hours, [&](const Configuration& item) {
-      return compress_or_show(comm, item, false, max_hours);
-    });
+    return compress_batch(comm, config, is_fresh, max_hours,
+                          [&](const Configuration& item) { return compress_or_show(comm, item, false, max_hours); });
   const bool has_own_layers = !config.layers.empty();
   const auto network = has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute);
   const auto points = checked_points(network, config); // before the folder is claimed
@@ -146,9 +145,8 @@ ExitCode show_plan(const Communicator& comm, const Configuration& config, const 
   const auto nodes = planned_nodes(comm, options);
   const auto measured = measure_machine(comm);
   std::string text;
-  on_root(comm, [&] {
-    text = plan_text(items, config, nodes, read_machine(OutputFiles{config.output.absolute}), measured);
-  });
+  on_root(comm,
+          [&] { text = plan_text(items, config, nodes, read_machine(OutputFiles{config.output.absolute}), measured); });
   print(comm, text);
   return ExitCode::done;
 }

@@ -95,7 +95,7 @@ void solve_constrained(const LayerJob& job, const PreparedProblem& prepared, con
 LayerStatistics statistics_for(const LayerJob& job, const LayerProblem& problem, bool needs_moments) {
   const auto samples = job.comm.allreduce_value(problem.fit.count);
   return !needs_moments && is_implicit_cheaper(samples, problem.cols)
-             ? measure_means(job.comm, job.row_grid, problem)
+             ? measure_in_samples(job.comm, job.row_grid, problem)
              : measure_statistics(job.comm, job.row_grid, problem);
 }
 

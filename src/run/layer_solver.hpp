@@ -48,7 +48,8 @@ void solve_or_keep_dense(const LayerJob& job, LayerOutcome& outcome, Solve&& sol
   }
 }
 
-/// Writes the inputs that a layer is fitted on; those of an earlier start, perhaps by other ranks, go first. Collective.
+/// Writes the inputs that a layer is fitted on; those of an earlier start, perhaps by other ranks, go first.
+/// Collective.
 void rewrite_inputs(const LayerJob& job, const graph::Layer& layer, Share share, const std::vector<float>& rows,
                     const std::filesystem::path& folder);
 

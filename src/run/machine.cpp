@@ -1,10 +1,10 @@
 #include "slr/run/machine.hpp"
 
 #include "slr/base/file.hpp"
-#include "slr/layer/statistics.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/run/layer_work.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -91,19 +91,18 @@ Split split_of(const Network& network, const Allotment& allotment, std::size_t i
 }
 
 LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config, Solution solution) {
-  constexpr std::int64_t trials = 3; // strengths of the pull
+  auto work = work_of(layer, split, config);
+  if (solution == Solution::whole) return work;
   const ConstrainedOptions options;
-  const bool is_convolution = layer.kind == graph::LayerKind::convolution;
-  const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
-  const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
-                           is_implicit_cheaper(samples * 8 / 10, layer.cols);
-  const bool is_relaxed = config.method.kind == MethodKind::relaxed;
-  const auto last = is_relaxed ? options.iterations : config.method.iteration_limit();
-  const auto search = (is_relaxed ? config.method.iteration_limit() : 0) + trials * options.trial_iterations;
-  const auto iterations = solution == Solution::whole ? search + last : solution == Solution::first ? search : last;
-  const std::int64_t factors = solution == Solution::refit || is_implicit ? 1 : trials;
-  return {layer.rows, layer.cols, samples, split.rank, split.groups * layer.window_area(), iterations, factors,
-          is_implicit};
+  const auto last = config.method.kind == MethodKind::relaxed ? options.iterations : config.method.iteration_limit();
+  const auto trials = work.factorizations * options.trial_iterations; // one for every strength of the pull
+  if (solution == Solution::first) {
+    work.iterations = trials + (config.method.kind == MethodKind::relaxed ? config.method.iteration_limit() : 0);
+  } else {
+    work.iterations = last;
+    work.factorizations = 1;
+  }
+  return work;
 }
 
 JobTimes layer_times(const Network& network, const std::vector<std::string>& dense_reasons, const Allotment& allotment,

@@ -6,6 +6,7 @@
 #include "slr/graph/count.hpp"
 #include "slr/layer/block_columns.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/run/layer_work.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -30,7 +31,7 @@ public:
   template <class Solve>
   void run(const std::vector<Turn>& turns, const Allotment& allotment, bool decides_only, const OutcomeFiles& files,
            Outcomes& outcomes, Solve&& solve) {
-    const LayerJob mine{groups_.group(), grid_,       job_.network,  allotment,   job_.features,
+    const LayerJob mine{groups_.group(), grid_,         job_.network, allotment,   job_.features,
                         job_.config,     job_.progress, checkpoints_, decides_only};
     for (const auto& turn : turns) {
       if (turn.group != groups_.mine() || outcomes[turn.job]) continue;
@@ -80,14 +81,14 @@ Outcomes find_structures(const NodeGroups& groups, GroupWork& work, const LayerJ
   auto outcomes = files.load(job.comm, job.network);
   const auto may_cost = allowances(job, reasons, limit);
   const auto allotment = on_groups(groups, work.grid(), job.network, job.allotment, turns);
-  job.progress.stage("structures", std::ssize(job.network.layers), layer_weights(job.network));
+  job.progress.stage("structures", std::ssize(job.network.layers),
+                     solve_weights(job.network, reasons, job.allotment.parameters, job.config));
   groups.run([&] {
-    work.run(turns, allotment, true, files, outcomes,
-             [&](const LayerJob& mine, std::size_t i, LayerOutcome& outcome) {
-               const auto prepared = prepare_problem(mine.comm, job.network, job.network.layers[i], job.features,
-                                                     work.share(), {});
-               solve_layer(mine, prepared, i, may_cost[i], outcome);
-             });
+    work.run(turns, allotment, true, files, outcomes, [&](const LayerJob& mine, std::size_t i, LayerOutcome& outcome) {
+      const auto prepared =
+          prepare_problem(mine.comm, job.network, job.network.layers[i], job.features, work.share(), {});
+      solve_layer(mine, prepared, i, may_cost[i], outcome);
+    });
   });
   share_outcomes(groups, job.network, turns, outcomes);
   return outcomes;
@@ -179,21 +180,21 @@ private:
   /// Several layers at the same time, each on a group, from the shards that all ranks have written.
   void apart(const Wave& wave) {
     groups_.run([&] {
-      work_.run(wave.turns, job_.allotment, false, finished_, outcomes_,
-                [&](const LayerJob& mine, std::size_t i, LayerOutcome& outcome) {
-                  outcome.dense_reason = first_[i]->dense_reason;
-                  if (!first_[i]->is_compressed) return;
-                  const auto& layer = job_.network.layers[i];
-                  std::vector<float> inputs;
-                  if (frontier_) {
-                    const auto shards = store::FeatureSet::open(
-                        mine.comm, store::inputs_folder(files_.features(), layer.name).string());
-                    inputs = collectively(mine.comm, [&] { return inputs_in(shards, layer.name, work_.share()); });
-                  }
-                  refit_layer(mine,
-                              prepare_problem(mine.comm, job_.network, layer, job_.features, work_.share(), inputs),
-                              *first_[i], outcome);
-                });
+      work_.run(
+          wave.turns, job_.allotment, false, finished_, outcomes_,
+          [&](const LayerJob& mine, std::size_t i, LayerOutcome& outcome) {
+            outcome.dense_reason = first_[i]->dense_reason;
+            if (!first_[i]->is_compressed) return;
+            const auto& layer = job_.network.layers[i];
+            std::vector<float> inputs;
+            if (frontier_) {
+              const auto shards =
+                  store::FeatureSet::open(mine.comm, store::inputs_folder(files_.features(), layer.name).string());
+              inputs = collectively(mine.comm, [&] { return inputs_in(shards, layer.name, work_.share()); });
+            }
+            refit_layer(mine, prepare_problem(mine.comm, job_.network, layer, job_.features, work_.share(), inputs),
+                        *first_[i], outcome);
+          });
     });
     share_outcomes(groups_, job_.network, wave.turns, outcomes_);
   }
@@ -301,7 +302,8 @@ SweepResult parallel_sweep(const NodeGroups& groups, const LayerJob& job, const 
   const auto first = find_structures(groups, work, job, reasons, parameter_limit, files.layers());
   job.checkpoints.poll();
   Refit refit(groups, work, job, reasons, first, feed, files);
-  job.progress.stage("solve", std::ssize(job.network.layers), layer_weights(job.network));
+  job.progress.stage("solve", std::ssize(job.network.layers),
+                     solve_weights(job.network, reasons, job.allotment.parameters, job.config));
   for (const auto& wave : refit_waves(job.network, reasons, job.allotment, job.config, groups.sizes())) refit.run(wave);
   return refit.finish();
 }

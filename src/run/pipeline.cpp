@@ -125,9 +125,7 @@ private:
       if (has_layers(item, g)) return g;
     return -1;
   }
-  [[nodiscard]] int last_group(std::size_t item) const {
-    return std::max(0, neighbour(item, groups_.count(), -1));
-  }
+  [[nodiscard]] int last_group(std::size_t item) const { return std::max(0, neighbour(item, groups_.count(), -1)); }
   [[nodiscard]] Share share_in(std::size_t item, int group, int member) const {
     return share_of(member, groups_.size(group), items_[item].config.calibration.images);
   }
@@ -136,8 +134,7 @@ private:
   void run(std::size_t i) {
     const auto& item = items_[i];
     const auto& group = groups_.group();
-    const LayerJob job{group,       grid_,     item.network, allotments_[i], item.features,
-                       item.config, progress_, checkpoints_};
+    const LayerJob job{group, grid_, item.network, allotments_[i], item.features, item.config, progress_, checkpoints_};
     LayerSweep steps(job, item.dense_reasons, item.limit, item.files.features());
     const auto span_name = "item " + std::to_string(i + 1) + ", group " + std::to_string(groups_.mine() + 1);
     const TraceSpan span(TraceKind::stage, span_name);
@@ -228,9 +225,9 @@ private:
   GroupCheckpoints checkpoints_;
   Outbox outbox_;
   Delays delays_;
-  std::vector<Allotment> allotments_;                            ///< on this group's grid
+  std::vector<Allotment> allotments_;                           ///< on this group's grid
   std::vector<std::vector<std::optional<LayerOutcome>>> saved_; ///< of an earlier start
-  std::vector<std::vector<LayerOutcome>> solved_;                ///< items that end in this group
+  std::vector<std::vector<LayerOutcome>> solved_;               ///< items that end in this group
 };
 
 } // namespace

@@ -68,8 +68,7 @@ std::string layer_table(const PlannedItem& planned, const Timetable& times, bool
     after += now - before;
     const bool is_dense = !reasons[i].empty();
     const auto split = split_of(network, allotment, i);
-    const double memory =
-        is_dense ? 0 : count_bytes(work_of(layer, split, config, Solution::whole), fewest_ranks[i]);
+    const double memory = is_dense ? 0 : count_bytes(work_of(layer, split, config, Solution::whole), fewest_ranks[i]);
     bytes = std::max(bytes, memory);
     const auto known = [&](std::int64_t value) {
       return is_dense ? std::string("dense") : has_curves ? std::to_string(value) : std::string("-");
@@ -78,27 +77,27 @@ std::string layer_table(const PlannedItem& planned, const Timetable& times, bool
                         fmt::format("{} x {}", layer.rows, layer.cols), known(split.rank), known(split.groups), before,
                         now, seconds[i], memory / 1e6);
   }
-  return text +
-         fmt::format("parameters {} -> {}; at most {:.0f} MB per rank for a layer beside the network and its "
-                     "activations\n",
-                     costs.whole()[index_of(Resource::parameters)], after, bytes / 1e6);
+  return text + fmt::format("parameters {} -> {}; at most {:.0f} MB per rank for a layer beside the network and its "
+                            "activations\n",
+                            costs.whole()[index_of(Resource::parameters)], after, bytes / 1e6);
 }
 
 /// Which group does what, when; a line per group, and one for what all ranks do together.
 std::string assignment_table(const std::vector<PlannedItem>& items, const Timetable& times) {
   std::string sizes;
   for (const int ranks : times.ranks_of_group) sizes += (sizes.empty() ? "" : ", ") + std::to_string(ranks);
-  auto text = fmt::format("{} group{} of {} rank{}: structures {:.2g} s, solve {:.2g} s, together {:.2g} s; idle {:.0f} "
-                          "%\n",
-                          times.ranks_of_group.size(), times.ranks_of_group.size() == 1 ? "" : "s", sizes,
-                          times.ranks_of_group == std::vector<int>{1} ? "" : "s", times.seconds_of("structures"),
-                          times.seconds_of("solve"), times.seconds(), 100 * times.idle);
+  auto text =
+      fmt::format("{} group{} of {} rank{}: structures {:.2g} s, solve {:.2g} s, together {:.2g} s; idle {:.0f} "
+                  "%\n",
+                  times.ranks_of_group.size(), times.ranks_of_group.size() == 1 ? "" : "s", sizes,
+                  times.ranks_of_group == std::vector<int>{1} ? "" : "s", times.seconds_of("structures"),
+                  times.seconds_of("solve"), times.seconds(), 100 * times.idle);
   std::map<int, std::string> lines;
   for (const auto& turn : times.turns) {
     const auto& name = items[turn.item].network.layers[turn.layer].name;
-    lines[turn.group] += fmt::format(" {}{} {}{:.2g}-{:.2g} s;", items.size() > 1 ? std::to_string(turn.item + 1) + ":" : "",
-                                     printable(name, 40), turn.stage == "structures" ? "(structure) " : "",
-                                     turn.begin_seconds, turn.end_seconds);
+    lines[turn.group] += fmt::format(
+        " {}{} {}{:.2g}-{:.2g} s;", items.size() > 1 ? std::to_string(turn.item + 1) + ":" : "", printable(name, 40),
+        turn.stage == "structures" ? "(structure) " : "", turn.begin_seconds, turn.end_seconds);
   }
   for (auto& [group, line] : lines) {
     line.back() = '\n';

@@ -67,8 +67,8 @@ nlohmann::ordered_json latency_json(graph::Model before, const graph::Model& aft
 /// The layers by the schedule of the configuration; `schedule` says who was to do what, and what it took.
 SweepResult solve_layers(const Communicator& comm, const Configuration& config, const Network& network,
                          const Prepared& shared, const Allotment& allotment, std::optional<std::int64_t> limit,
-                         const OutputFiles& files, Progress& progress, Checkpoints& checkpoints,
-                         const Solved* solved, nlohmann::ordered_json& schedule) {
+                         const OutputFiles& files, Progress& progress, Checkpoints& checkpoints, const Solved* solved,
+                         nlohmann::ordered_json& schedule) {
   const LayerJob job{comm, shared.row_grid, network, allotment, shared.features, config, progress, checkpoints};
   if (solved) {
     (void)checkpoints.take("sweep");
@@ -83,8 +83,8 @@ SweepResult solve_layers(const Communicator& comm, const Configuration& config, 
                     ? parallel_sweep(groups, job, shared.dense, &shared.feed, limit, files)
                     : sweep(comm, shared.row_grid, network, shared.dense, allotment, shared.features, &shared.feed,
                             config, limit, files.features(), progress, checkpoints);
-  schedule = schedule_json(make_timetable({item}, groups.sizes(), config.pipeline.schedule, shared.machine), result,
-                           network);
+  schedule =
+      schedule_json(make_timetable({item}, groups.sizes(), config.pipeline.schedule, shared.machine), result, network);
   return result;
 }
 
@@ -98,8 +98,8 @@ Prepared prepare(const Communicator& comm, const Configuration& config, const Ne
       clock.measure("pack", [&] { return open_calibration(comm, config, files, network, progress, checkpoints); });
   auto features = clock.measure(
       "calibrate", [&] { return open_features(comm, network, dense, feed, config, files, progress, checkpoints); });
-  Prepared shared{dense, std::move(feed), std::move(features), ProcessGrid::row(comm), {},
-                  nodes_of(comm), open_machine(comm, files)};
+  Prepared shared{dense, std::move(feed), std::move(features),      ProcessGrid::row(comm),
+                  {},    nodes_of(comm),  open_machine(comm, files)};
   if (config.method.kind == MethodKind::constrained && config.budget.spread == Spread::network)
     clock.measure("curves", [&] {
       shared.curves = open_curves(comm, shared.row_grid, network, dense, shared.features, shared.feed, config, files,
@@ -116,8 +116,7 @@ Allotment make_allotment(const Communicator& comm, const Configuration& config, 
                          Checkpoints& checkpoints) {
   const auto limit = point.limit_of(Resource::parameters);
   if (config.budget.spread == Spread::uniform) return allot_uniformly(network, shared.dense, *limit);
-  if (config.method.kind == MethodKind::constrained)
-    return allot(network, shared.dense, shared.curves, point, config);
+  if (config.method.kind == MethodKind::constrained) return allot(network, shared.dense, shared.curves, point, config);
   if (limit)
     return find_shared_factor(comm, shared.row_grid, network, shared.dense, shared.features, config, *limit, progress,
                               checkpoints);
@@ -129,16 +128,17 @@ namespace {
 /// Solves, writes and judges one result; returns its report.
 nlohmann::ordered_json compress_point(const Communicator& comm, const Configuration& config, const Network& network,
                                       const Prepared& shared, const BudgetPoint& point, const OutputFiles& files,
-                                      StageClock clock, const Solved* solved, bool& is_missed,
-                                      Progress& progress, JobCheckpoints& checkpoints) {
+                                      StageClock clock, const Solved* solved, bool& is_missed, Progress& progress,
+                                      JobCheckpoints& checkpoints) {
   const auto limit = point.limit_of(Resource::parameters);
   std::optional<Allotment> found;
   if (!solved)
-    found = clock.measure(
-        "budget", [&] { return make_allotment(comm, config, network, shared, point, progress, checkpoints); });
+    found = clock.measure("budget",
+                          [&] { return make_allotment(comm, config, network, shared, point, progress, checkpoints); });
   const auto& allotment = solved ? solved->allotment : *found;
   Checkpoints::Kept kept_allotment;
-  if (!solved && config.method.kind == MethodKind::relaxed && limit) kept_allotment = keep_shared_factor(checkpoints, allotment);
+  if (!solved && config.method.kind == MethodKind::relaxed && limit)
+    kept_allotment = keep_shared_factor(checkpoints, allotment);
   nlohmann::ordered_json schedule;
   auto result = clock.measure("solve", [&] {
     return solve_layers(comm, config, network, shared, allotment, limit, files, progress, checkpoints, solved,
@@ -233,8 +233,8 @@ ExitCode compress_points(const Communicator& comm, const Configuration& config, 
       on_root(comm, [&] { link_features(files, below); });
     }
     bool is_missed_here = false;
-    reports.push_back(
-        compress_point(comm, config, network, shared, point, below, clock, solved, is_missed_here, progress, checkpoints));
+    reports.push_back(compress_point(comm, config, network, shared, point, below, clock, solved, is_missed_here,
+                                     progress, checkpoints));
     finished.push_back(is_missed_here ? 1 : 0);
     is_missed = is_missed || is_missed_here;
   }

@@ -22,7 +22,6 @@ struct Prepared {
   MachineRates machine; ///< for forecasts
 };
 
-
 /// Packs, captures and measures, as far as an earlier start has not. Collective.
 [[nodiscard]] Prepared prepare(const Communicator& comm, const Configuration& config, const Network& network,
                                const OutputFiles& files, StageClock& clock, Progress& progress,

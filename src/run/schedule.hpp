@@ -1,5 +1,6 @@
 #pragma once
-// Which group does which layer, and when: for the choice of the groups, for --plan, and to be held against what it took.
+// Which group does which layer, and when: for the choice of the groups, for --plan, and to be held against what it
+// took.
 #include "slr/run/machine.hpp"
 
 #include <nlohmann/json.hpp>

@@ -23,7 +23,9 @@ Field field(std::string key, Kind kind, Access access, std::string doc) {
   result.write = [=](const Configuration& config, PathForm form) -> Json {
     const auto& value = access(config);
     // A kind of optional values that takes them whole has a word for none.
-    constexpr bool is_whole = requires { kind.write(value, form); };
+    constexpr bool is_whole = requires {
+      kind.write(value, form);
+    };
     if constexpr (IsOptional<std::decay_t<decltype(value)>>::value && !is_whole)
       return value ? kind.write(*value, form) : Json();
     else

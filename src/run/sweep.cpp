@@ -3,6 +3,7 @@
 #include "layer_state.hpp"
 #include "layer_sweep.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/run/layer_work.hpp"
 
 namespace slr::run {
 
@@ -23,13 +24,6 @@ Checkpoints::Kept keep_outcomes(Checkpoints& checkpoints, const std::vector<Laye
   });
 }
 
-std::vector<double> layer_weights(const Network& network) {
-  std::vector<double> weights;
-  for (const auto& layer : network.layers)
-    weights.push_back(static_cast<double>(layer.rows) * static_cast<double>(layer.cols));
-  return weights;
-}
-
 SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                   const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                   const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
@@ -41,11 +35,13 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
   const auto kept = keep_outcomes(checkpoints, steps.result().layers);
   if (config.calibration.inputs == CalibrationInputs::compressed && earlier.size() < network.layers.size()) {
     require(feed != nullptr, "compressed inputs need images");
-    steps.follow(collectively(
-        comm, [&] { return Frontier(network, *feed, share_of_rank(comm, config.calibration.images)); }));
+    steps.follow(
+        collectively(comm, [&] { return Frontier(network, *feed, share_of_rank(comm, config.calibration.images)); }));
   }
   const auto count = static_cast<std::int64_t>(network.layers.size());
-  progress.stage("solve", count, layer_weights(network));
+  progress.stage(
+      "solve", count,
+      solve_weights(network, reasons_with(job, dense_reasons, parameter_limit), allotment.parameters, config));
   while (!steps.is_over()) {
     const auto i = steps.next();
     progress.layer(static_cast<std::int64_t>(i), count, network.layers[i].name);

@@ -55,7 +55,8 @@ TEST_F(Groups, WorkApart) {
     EXPECT_EQ(groups.members(groups.mine())[std::size_t(groups.group().rank())], world.rank());
     int sum = 0;
     groups.run([&] {
-      for (int i = 0; i <= groups.mine(); ++i) sum += groups.group().allreduce_value(1); // unlike numbers of collectives
+      for (int i = 0; i <= groups.mine(); ++i)
+        sum += groups.group().allreduce_value(1); // unlike numbers of collectives
     });
     EXPECT_EQ(sum, (groups.mine() + 1) * groups.group().size());
     EXPECT_FALSE(groups.has_other_failed());

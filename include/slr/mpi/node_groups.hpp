@@ -27,9 +27,9 @@ public:
   NodeGroups(const Communicator& world, int groups);
 
   [[nodiscard]] int count() const { return static_cast<int>(members_.size()); }
-  [[nodiscard]] int mine() const { return mine_; }                       ///< number of this rank's group
-  [[nodiscard]] const Communicator& group() const { return group_; }     ///< of this rank
-  [[nodiscard]] const Communicator& world() const { return world_; }     ///< all groups
+  [[nodiscard]] int mine() const { return mine_; }                        ///< number of this rank's group
+  [[nodiscard]] const Communicator& group() const { return group_; }      ///< of this rank
+  [[nodiscard]] const Communicator& world() const { return world_; }      ///< all groups
   [[nodiscard]] const Communicator& messages() const { return parcels_; } ///< all ranks again, for messages in between
   /// Ranks in the world, by their rank in the group.
   [[nodiscard]] const std::vector<int>& members(int group) const { return members_[static_cast<std::size_t>(group)]; }

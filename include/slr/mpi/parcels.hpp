@@ -9,8 +9,8 @@
 
 namespace slr {
 
-/// What this rank has sent and others have not taken yet. Its memory is what bounds the messages on their way: who sends
-/// calls `finish` before the next lot.
+/// What this rank has sent and others have not taken yet. Its memory is what bounds the messages on their way: who
+/// sends calls `finish` before the next lot.
 class Outbox {
 public:
   explicit Outbox(const NodeGroups& groups);

@@ -19,7 +19,7 @@ struct CommonOptions {
 
 struct CompressOptions : CommonOptions {
   std::string config;
-  std::vector<std::string> overrides;     ///< key=value
+  std::vector<std::string> overrides;                          ///< key=value
   std::optional<std::int64_t> plan_ranks, plan_ranks_per_node; ///< with `plan`
   std::optional<double> max_hours;
   bool plan = false, resume = false, fresh = false, print_config = false;

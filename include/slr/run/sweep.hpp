@@ -93,8 +93,6 @@ struct Allotment {
 
 /// What an earlier start had solved: layers from the first on. Collective.
 [[nodiscard]] std::vector<LayerOutcome> restore_outcomes(Checkpoints& checkpoints, const Network& network);
-/// What the layers are expected to take, in proportion, for the progress. Local.
-[[nodiscard]] std::vector<double> layer_weights(const Network& network);
 
 /// Keeps finished layers in checkpoints; `sweep` takes them up again and does so itself while it runs. Local.
 [[nodiscard]] Checkpoints::Kept keep_outcomes(Checkpoints& checkpoints, const std::vector<LayerOutcome>& layers);
