@@ -215,6 +215,7 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh,
                           std::optional<double> max_hours) {
   check_supported(config);
+  check_solver_options(config);
   const bool has_own_layers = !config.layers.empty();
   const auto network = has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute);
   const auto points = budget_points(network, dense_reasons(network, config), config); // before the folder is claimed

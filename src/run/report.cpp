@@ -57,6 +57,8 @@ nlohmann::ordered_json certificate_json(const LayerOutcome& layer) {
   }
   json.update({{"pull", layer.solved.pull},
                {"error_selection", layer.solved.error_selection},
+               {"refine_evaluations", layer.solved.refine_evaluations},
+               {"refine_gain", layer.solved.refine_gain},
                {"samples", layer.samples},
                {"svd_pdgesvd", layer.engine_counts.pdgesvd},
                {"svd_gram", layer.engine_counts.gram},

@@ -142,6 +142,10 @@ void add_method(std::vector<Field>& t) {
                                      {"gram", SvdKind::gram},
                                      {"subspace", SvdKind::subspace}}},
                     SLR_AT(method.svd), "engine of the singular values"));
+  t.push_back(field("method.refine.evaluations", Integer{0, 100'000}, SLR_AT(method.refine.evaluations),
+                    "of a layer's true objective over its factors, behind the iteration; 0 = off"));
+  t.push_back(field("method.refine.tao", TaoOptions{}, SLR_AT(method.refine.tao),
+                    "options for PETSc/TAO, which minimises it; LMVM if absent"));
 }
 
 void add_budget(std::vector<Field>& t) {

@@ -11,6 +11,8 @@ namespace slr::run {
 
 [[nodiscard]] RelaxedOptions relaxed_options(const Configuration& config);
 [[nodiscard]] ConstrainedOptions constrained_options(const Configuration& config);
+/// Asks PETSc about the options that it will get. Local. \throws Error{configuration} naming the key and the word
+void check_solver_options(const Configuration& config);
 [[nodiscard]] Engine svd_engine(const Configuration& config);
 /// Passes what a solver says on to the progress display.
 [[nodiscard]] ProgressCallback step_listener(Progress& progress);
