@@ -147,7 +147,8 @@ BasisForm FactoredObjective::State::at(std::span<const double> x) const {
   return here;
 }
 
-/// 1/2 ||Y - r(Z)||^2. The first pass over the samples finds how large values are, so that sums in the second are exact.
+/// 1/2 ||Y - r(Z)||^2. The first pass over the samples finds how large values are, so that sums in the second are
+/// exact.
 RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
   const auto map = map_of(problem, statistics, here, no_feature_limit);
   const auto rows = static_cast<std::size_t>(n), rank = static_cast<std::size_t>(r);
@@ -180,7 +181,9 @@ RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
     blas::gemm(Op::transpose, Op::none, r, count, n, 1.0F, map.left.data(), n, residual.data() + begin, n, 0.0F,
                projected.data() + first * r, lead(r));
   });
-  const auto part = [&](std::size_t from, std::size_t count) { return std::span<double>(largest).subspan(from, count); };
+  const auto part = [&](std::size_t from, std::size_t count) {
+    return std::span<double>(largest).subspan(from, count);
+  };
   raise(part(0, rows), residual, n);
   raise(part(rows, rank), features, lead(r));
   raise(part(rows + rank, rank), projected, lead(r));
@@ -197,7 +200,8 @@ RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
   for (const auto j : map.kept_columns) kept_exponent.push_back(input_exponent[static_cast<std::size_t>(j)]);
   if (!moves_basis) input_exponent.clear(); // nobody asks for the products with the inputs
   BlockSums with_features(row_exponent, exponents_above(part(rows, rank)), statistics.samples),
-      with_kept(row_exponent, kept_exponent, statistics.samples), row_sums(row_exponent, one_column, statistics.samples),
+      with_kept(row_exponent, kept_exponent, statistics.samples),
+      row_sums(row_exponent, one_column, statistics.samples),
       with_inputs(exponents_above(part(rows + rank, rank)), input_exponent, statistics.samples);
   std::vector<float> product, kept;
   std::vector<double> sum(rows);
@@ -254,8 +258,8 @@ RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
       const double* const right = here.right.data() + j * r;
       blas::gemm(Op::none, Op::none, n, width, r, 1.0, here.left.data(), n, right, lead(r), 1.0, off.data(), n);
       raw.value += 0.5 * pull_weight * std::inner_product(off.begin(), off.end(), off.begin(), 0.0);
-      blas::gemm(Op::none, Op::transpose, n, r, width, pull_weight, off.data(), n, right, lead(r), 1.0,
-                 raw.left.data(), n);
+      blas::gemm(Op::none, Op::transpose, n, r, width, pull_weight, off.data(), n, right, lead(r), 1.0, raw.left.data(),
+                 n);
       blas::gemm(Op::transpose, Op::none, r, width, n, pull_weight, here.left.data(), n, off.data(), n, 0.0,
                  inner.data(), lead(r));
       for (std::int64_t c = 0; c < width && moves_basis; ++c)

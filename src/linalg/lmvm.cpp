@@ -162,7 +162,8 @@ void check_tao_options(const std::string& options) {
   std::istringstream words(options);
   bool expects_name = true;
   for (std::string word; words >> word;) {
-    const bool is_name = word.starts_with("-") && word.size() > 1 && std::isalpha(static_cast<unsigned char>(word[1])) != 0;
+    const bool is_name =
+        word.starts_with("-") && word.size() > 1 && std::isalpha(static_cast<unsigned char>(word[1])) != 0;
     for (const char* talking : {"monitor", "view", "draw", "plot", "test"})
       if (is_name && word.find(talking) != std::string::npos)
         throw Error(ExitCode::configuration, word + " would print or write files, leave it out");
@@ -176,7 +177,8 @@ void check_tao_options(const std::string& options) {
     return 0.5 * (at[0] * at[0] + at[1] * at[1]);
   };
   try {
-    minimize_lmvm(square, x, 3, [](std::span<const double>, double) { return true; }, options);
+    minimize_lmvm(
+        square, x, 3, [](std::span<const double>, double) { return true; }, options);
   } catch (const Error& error) {
     throw Error(ExitCode::configuration, error.what());
   }

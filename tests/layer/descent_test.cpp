@@ -1,6 +1,6 @@
 // The true objective over the factors: its gradient, where it is stationary, and what a solve gains by it.
-#include "slr/layer/factored_objective.hpp"
 #include "slr/layer/constrained.hpp"
+#include "slr/layer/factored_objective.hpp"
 #include "slr/layer/splitting.hpp"
 #include "slr/linalg/lmvm.hpp"
 
@@ -26,7 +26,8 @@ constexpr double pull = 0.03;
 
 /// An objective around the closed form of a linear layer (the first iterate of the others) or around a start given.
 struct Setting {
-  Setting(const Communicator& comm, const Recipe& recipe, const Structure& structure, const LayerFactors* start = nullptr)
+  Setting(const Communicator& comm, const Recipe& recipe, const Structure& structure,
+          const LayerFactors* start = nullptr)
       : s(comm, recipe), splitting(comm, s.problem, s.scale, s.statistics),
         fixed(comm, s.problem, s.statistics, structure, pull * s.statistics.mean_diagonal, Engine::automatic) {
     const auto cross = splitting.cross();

@@ -54,10 +54,13 @@ TEST(Lmvm, TakesTheOptionsOfACallAlone) {
   const auto steps = [](const std::string& options) {
     std::vector<double> x{-1.2, 1};
     std::vector<double> values;
-    minimize_lmvm(rosenbrock, x, 12, [&](std::span<const double>, double value) {
-      values.push_back(value);
-      return true;
-    }, options);
+    minimize_lmvm(
+        rosenbrock, x, 12,
+        [&](std::span<const double>, double value) {
+          values.push_back(value);
+          return true;
+        },
+        options);
     return values;
   };
   const auto before = steps("");

@@ -89,7 +89,8 @@ TEST_P(EveryActivation, LossHasTheDerivativeOfDifferences) {
     const double at = m[i], target = y[i];
     const double slope = (objective(r, at + h, 0, target, 0) - objective(r, at - h, 0, target, 0)) / (2 * h);
     // h^2 / 6 times the third derivative, at most 4 (1 + |y|), and a float's rounding.
-    EXPECT_NEAR(g[i], slope, (h * h + 6e-8) * 10 * (1 + std::abs(at) + std::abs(target))) << r.to_text() << " at " << at;
+    EXPECT_NEAR(g[i], slope, (h * h + 6e-8) * 10 * (1 + std::abs(at) + std::abs(target)))
+        << r.to_text() << " at " << at;
     EXPECT_LE(r.stationarity_distance(at, target, double(g[i])), 6e-8 * 4 * (1 + std::abs(at) + std::abs(target)));
   }
 }

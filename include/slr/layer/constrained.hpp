@@ -22,7 +22,7 @@ struct ConstrainedOptions {
   Engine engine = Engine::automatic;
   std::int64_t refine_evaluations = 20; ///< of the true objective, behind the iteration; 0: none
   std::string tao_options{};            ///< for its minimisation, in PETSc's words
-  Checkpoints* checkpoints = nullptr; ///< where iterations may be stopped and go on; not kept
+  Checkpoints* checkpoints = nullptr;   ///< where iterations may be stopped and go on; not kept
 };
 
 struct [[nodiscard]] ConstrainedResult {
