@@ -40,6 +40,7 @@ void add_to(std::span<double> to, std::span<const double> values) {
   for (std::size_t i = 0; i < to.size(); ++i) to[i] += values[i];
 }
 
+/// The leading dimension of a matrix that may have no rows.
 std::int64_t lead(std::int64_t rows) {
   return std::max<std::int64_t>(1, rows);
 }
@@ -67,6 +68,9 @@ struct FactoredObjective::State {
   std::vector<std::int64_t> order;
   BasisForm start;
   std::vector<double> length; ///< of the columns of U0
+  /// Where E stays, W - W0 enters through E E^T (r x r), W0 E^T (n x r) and ||W0||^2, measured once.
+  std::vector<double> basis_gram, weights_on_basis;
+  double weights_squared = 0;
 
   State(const Communicator& its_comm, const LayerProblem& its_problem, const InputScale& its_scale,
         const LayerStatistics& its_statistics, const FixedStructure& its_fixed, const LayerFactors& from, double pull,
@@ -74,7 +78,9 @@ struct FactoredObjective::State {
   void set_basis(const LayerFactors& from);
   [[nodiscard]] BasisForm at(std::span<const double> x) const;
   [[nodiscard]] RawGradient loss(const BasisForm& here) const;
+  void measure_weights();
   [[nodiscard]] RawGradient pull(const BasisForm& here) const;
+  [[nodiscard]] RawGradient pull_on_basis(const BasisForm& here) const;
   void to_coordinates(RawGradient raw, std::span<double> gradient) const;
 };
 
@@ -94,6 +100,26 @@ FactoredObjective::State::State(const Communicator& its_comm, const LayerProblem
     const double squares = std::inner_product(column, column + n, column, 0.0);
     length.push_back(squares > 0 ? std::sqrt(squares) : 1);
   }
+  if (!moves_basis) measure_weights();
+}
+
+/// A share of the columns on each rank, a few at a time.
+void FactoredObjective::State::measure_weights() {
+  const auto size = static_cast<std::size_t>(n * r);
+  std::vector<double> sums(static_cast<std::size_t>(r * r) + size + 1, 0.0), panel;
+  const std::int64_t end = k * (comm.rank() + 1) / comm.size();
+  for (std::int64_t j = k * comm.rank() / comm.size(); j < end; j += pull_columns) {
+    const auto width = std::min(pull_columns, end - j);
+    panel.assign(problem.weights.begin() + j * n, problem.weights.begin() + (j + width) * n);
+    const double* const basis = start.right.data() + j * r;
+    blas::gemm(Op::none, Op::transpose, r, r, width, 1.0, basis, lead(r), basis, lead(r), 1.0, sums.data(), lead(r));
+    blas::gemm(Op::none, Op::transpose, n, r, width, 1.0, panel.data(), n, basis, lead(r), 1.0, sums.data() + r * r, n);
+    sums.back() += std::inner_product(panel.begin(), panel.end(), panel.begin(), 0.0);
+  }
+  comm.allreduce(std::span<double>(sums));
+  basis_gram.assign(sums.begin(), sums.begin() + r * r);
+  weights_on_basis.assign(sums.begin() + r * r, sums.end() - 1);
+  weights_squared = sums.back();
 }
 
 void FactoredObjective::State::set_basis(const LayerFactors& from) {
@@ -237,13 +263,25 @@ RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
   return raw;
 }
 
+/// (N mu d / 2) ||U E - W0||^2 = (N mu d / 2) (<U, U E E^T - 2 W0 E^T> + ||W0||^2).
+RawGradient FactoredObjective::State::pull_on_basis(const BasisForm& here) const {
+  RawGradient raw;
+  raw.left = weights_on_basis;
+  blas::gemm(Op::none, Op::none, n, r, r, 1.0, here.left.data(), n, basis_gram.data(), lead(r), -1.0, raw.left.data(),
+             n); // U E E^T - W0 E^T
+  raw.value = weights_squared;
+  for (std::size_t i = 0; i < raw.left.size(); ++i) raw.value += here.left[i] * (raw.left[i] - weights_on_basis[i]);
+  raw.value *= 0.5 * pull_weight;
+  for (double& value : raw.left) value *= pull_weight;
+  return raw;
+}
+
 /// (N mu d / 2) ||W - W0||^2, in panels of columns; what is n x k never exists a second time. The root's counts.
 RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
   RawGradient raw;
   raw.left.assign(static_cast<std::size_t>(n * r), 0.0);
-  if (moves_basis) raw.projected.assign(static_cast<std::size_t>(r * k), 0.0);
+  raw.projected.assign(static_cast<std::size_t>(r * k), 0.0);
   raw.kept.assign(static_cast<std::size_t>(n * s), 0.0);
-  raw.mean.assign(static_cast<std::size_t>(n), 0.0);
   on_root(comm, [&] {
     std::vector<double> off, inner;
     for (std::int64_t j = 0; j < k; j += pull_columns) {
@@ -262,7 +300,7 @@ RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
                  n);
       blas::gemm(Op::transpose, Op::none, r, width, n, pull_weight, here.left.data(), n, off.data(), n, 0.0,
                  inner.data(), lead(r));
-      for (std::int64_t c = 0; c < width && moves_basis; ++c)
+      for (std::int64_t c = 0; c < width; ++c)
         std::copy_n(inner.begin() + c * r, r, raw.projected.begin() + order[static_cast<std::size_t>(j + c)] * r);
       for (std::int64_t at = j * n; at < std::min(s, j + width) * n; ++at)
         raw.kept[static_cast<std::size_t>(at)] = pull_weight * off[static_cast<std::size_t>(at - j * n)];
@@ -306,7 +344,7 @@ double FactoredObjective::evaluate(std::span<const double> x, std::span<double> 
   require(std::ssize(x) == size() && x.size() == gradient.size(), "a point of another number of coordinates");
   const auto here = state_->at(x);
   auto raw = state_->loss(here);
-  const auto pull = state_->pull(here);
+  const auto pull = state_->moves_basis ? state_->pull(here) : state_->pull_on_basis(here);
   add_to(raw.left, pull.left);
   add_to(raw.kept, pull.kept);
   add_to(raw.projected, pull.projected);

@@ -62,7 +62,8 @@ void save_outcome(StateWriter& to, const std::string& name, const LayerOutcome& 
                                    engines.gram,
                                    engines.subspace,
                                    engines.fallbacks,
-                                   outcome.solved.refine_evaluations};
+                                   outcome.solved.refine_evaluations,
+                                   static_cast<std::int64_t>(outcome.least_squares)};
   std::vector<double> numbers{outcome.seconds, outcome.error_heldout, outcome.solved.pull,
                               outcome.solved.error_selection, outcome.solved.refine_gain};
   append_report(counts, numbers, outcome.solved.report);
@@ -94,6 +95,7 @@ LayerOutcome restore_outcome(StateReader& from, const std::string& name, const g
                       &outcome.engine_counts.fallbacks})
     *count = counts.one();
   outcome.solved.refine_evaluations = counts.one();
+  outcome.least_squares = static_cast<LeastSquares>(counts.one());
   for (auto* number : {&outcome.seconds, &outcome.error_heldout, &outcome.solved.pull, &outcome.solved.error_selection,
                        &outcome.solved.refine_gain})
     *number = numbers.one();

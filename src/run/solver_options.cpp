@@ -46,6 +46,12 @@ void check_solver_options(const Configuration& config) {
   }
 }
 
+LeastSquares least_squares(const Communicator& comm, const LayerProblem& problem, const Configuration& config) {
+  return choose_least_squares(
+      config.method.least_squares,
+      {problem.rows, problem.cols, comm.allreduce_value(problem.fit.count), config.method.iteration_limit()});
+}
+
 ProgressCallback step_listener(Progress& progress) {
   return [&progress](const slr::SolveProgress& now) {
     progress.step({now.iteration, now.limit, now.error, now.numerical_rank, now.kept_groups});

@@ -119,13 +119,12 @@ void solve_constrained(const Job& job, const PreparedProblem& prepared, const La
 void solve_layer(const Job& job, const PreparedProblem& prepared, std::size_t index,
                  std::optional<std::int64_t> allowance, LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
-  const auto samples = job.comm.allreduce_value(problem.fit.count);
   const auto& split = job.allotment.splits[index];
   const bool needs_moments = job.config.method.kind == MethodKind::relaxed || (split && split->groups > 0);
-  const auto statistics = !needs_moments && is_implicit_cheaper(samples, problem.cols)
-                              ? measure_in_samples(job.comm, job.row_grid, problem)
-                              : measure_statistics(job.comm, job.row_grid, problem);
+  const auto way = needs_moments ? LeastSquares::gram : least_squares(job.comm, problem, job.config);
+  const auto statistics = measure(job.comm, job.row_grid, problem, way);
   outcome.samples = statistics.samples;
+  outcome.least_squares = way;
   if (job.config.method.kind == MethodKind::relaxed)
     solve_relaxed(job, prepared, statistics, index, allowance, outcome);
   else

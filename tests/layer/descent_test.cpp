@@ -160,13 +160,15 @@ TEST(FactoredObjective, HasTheSameBitsOnEveryNumberOfRanks) {
 TEST(FactoredObjective, KeepsTheBasisWithoutAFactor) {
   const Communicator world(MPI_COMM_WORLD);
   const Prepared s(world, {.rows = 9, .groups = 60, .group_columns = 1, .samples = 40, .activation = relu()});
-  const auto means = measure_means(world, s.row_grid, s.problem);
+  const auto means = measure_in_samples(world, s.row_grid, s.problem);
   FixedStructure fixed(world, s.problem, means, {{}, 3}, pull * means.mean_diagonal, Engine::automatic);
-  ActivationSplitting splitting(world, s.problem, s.scale, means);
-  const auto cross = splitting.cross();
-  fixed.start(cross.p);
-  const auto start = fixed.factors(cross.target_mean);
-  FactoredObjective objective(world, s.problem, s.scale, means, fixed, start, pull, splitting.output_squared());
+  const auto mean = row_means(world, 9, s.problem.fit.linear, means.samples);
+  auto target = s.problem.fit.linear;
+  for (std::size_t i = 0; i < target.size(); ++i) target[i] -= static_cast<float>(mean[i % mean.size()]);
+  fixed.start(target);
+  const auto start = fixed.factors(mean);
+  const auto outputs = measure_outputs(world, s.problem, means.samples);
+  FactoredObjective objective(world, s.problem, s.scale, means, fixed, start, pull, outputs.squared);
   ASSERT_EQ(objective.size(), 9 * 3 + 9);
   auto x = random_matrix(objective.size(), 1, 3), gradient = x;
   EXPECT_EQ(objective.factors(x).v, start.v);

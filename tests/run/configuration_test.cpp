@@ -20,7 +20,7 @@ data:
   preprocess: {scale: 0.5, mean: [0.1, 0.2, 0.3], std: 2, channels: bgr}
 calibration: {images: 100, positions: 3, inputs: original, seed: 7, files: node, memory: 8e9}
 method: {kind: constrained, grouping: filter, nuclear: 0.1, group: 0.2, iterations: 5, tolerance: 1e-3, svd: gram,
-         refine: {evaluations: 12, tao: -tao_type cg}}
+         least_squares: ksp, refine: {evaluations: 12, tao: -tao_type cg}}
 budget:
   parameters: 4.9
   macs: {at_most: 28.0e6}
@@ -65,6 +65,7 @@ TEST(Configuration, EveryKeyArrives) {
   EXPECT_EQ(c.method.iteration_limit(), 5);
   EXPECT_EQ(c.method.tolerance, 1e-3);
   EXPECT_EQ(c.method.svd, SvdKind::gram);
+  EXPECT_EQ(c.method.least_squares, LeastSquares::ksp);
   EXPECT_EQ(c.method.refine.evaluations, 12);
   EXPECT_EQ(c.method.refine.tao, "-tao_type cg");
   ASSERT_EQ(c.budget.parameters.size(), 1U);

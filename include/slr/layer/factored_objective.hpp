@@ -18,7 +18,8 @@ namespace slr {
 ///
 /// W x = U E x + D x_S and m the mean of the values before the activation. The gradient takes two products with the
 /// samples: of R = (r(Z) - Y) r'(Z) with the features E x and with x_S, and of U^T R with x. In the implicit form,
-/// which has no L, E stays as it is: the coordinates are dU and dm.
+/// which has no L, E stays as it is: the coordinates are dU and dm, and the pull is a quadratic form that is measured
+/// once.
 ///
 /// Values and products are in single precision per fixed block of samples and summed exactly over the blocks: the same
 /// bits for every number of ranks, where FixedStructure's are.

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// The configuration of a job: what the YAML file says, with every default filled in.
+#include "slr/layer/statistics.hpp"
 #include "slr/mpi/communicator.hpp"
 #include "slr/refine/refine.hpp"
 
@@ -80,6 +81,7 @@ struct Method {
   std::optional<std::int64_t> iterations;
   double tolerance = 1.0e-4;
   SvdKind svd = SvdKind::automatic;
+  LeastSquares least_squares = LeastSquares::automatic;
   struct {
     std::int64_t evaluations = default_descent_evaluations; ///< of a layer's true objective, behind the iteration
     std::optional<std::string> tao;                         ///< PETSc's words for its minimisation
