@@ -14,6 +14,7 @@
 #include <cmath>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 namespace slr {
 namespace {
@@ -66,7 +67,8 @@ struct FactoredObjective::State {
   std::int64_t n, k, r, s;
   bool moves_basis; ///< whether E has coordinates
   std::vector<std::int64_t> order;
-  BasisForm start;
+  BasisForm start, last;      ///< at the origin, and at last_x
+  std::vector<double> last_x; ///< none yet: no point has no coordinates
   std::vector<double> length; ///< of the columns of U0
   /// Where E stays, W - W0 enters through E E^T (r x r), W0 E^T (n x r) and ||W0||^2, measured once.
   std::vector<double> basis_gram, weights_on_basis;
@@ -76,7 +78,7 @@ struct FactoredObjective::State {
         const LayerStatistics& its_statistics, const FixedStructure& its_fixed, const LayerFactors& from, double pull,
         double its_output_squared);
   void set_basis(const LayerFactors& from);
-  [[nodiscard]] BasisForm at(std::span<const double> x) const;
+  [[nodiscard]] const BasisForm& at(std::span<const double> x);
   [[nodiscard]] RawGradient loss(const BasisForm& here) const;
   void measure_weights();
   [[nodiscard]] RawGradient pull(const BasisForm& here) const;
@@ -150,27 +152,32 @@ void FactoredObjective::State::set_basis(const LayerFactors& from) {
   for (std::size_t i = 0; i < start.mean.size(); ++i) start.mean[i] = from.bias[i] - offset[i];
 }
 
-BasisForm FactoredObjective::State::at(std::span<const double> x) const {
+/// An iterate that was evaluated is asked for again when it is judged.
+const BasisForm& FactoredObjective::State::at(std::span<const double> x) {
+  if (std::equal(x.begin(), x.end(), last_x.begin(), last_x.end())) return last;
+  last_x.clear(); // until it is computed
+  last = start;
   auto from = x.begin();
-  BasisForm here = start;
   const auto add = [&](std::vector<double>& to) {
     add_to(to, {from, to.size()});
     from += std::ssize(to);
   };
-  add(here.left);
-  add(here.mean);
-  if (!moves_basis) return here;
-  std::vector<double> dense(from, from + n * s);
-  from += n * s;
-  fixed.kept_factor()->solve_lower(dense, n);
-  add_to(here.dense, dense);
-  std::vector<double> right(here.right.size(), 0.0);
-  for (std::int64_t j = s; j < k; ++j)
-    for (std::int64_t l = 0; l < r; ++l)
-      right[static_cast<std::size_t>(j * r + l)] = *from++ / length[static_cast<std::size_t>(l)];
-  fixed.factor()->solve_lower(right, r);
-  add_to(here.right, right);
-  return here;
+  add(last.left);
+  add(last.mean);
+  if (moves_basis) {
+    std::vector<double> dense(from, from + n * s);
+    from += n * s;
+    fixed.kept_factor()->solve_lower(dense, n);
+    add_to(last.dense, dense);
+    std::vector<double> right(last.right.size(), 0.0);
+    for (std::int64_t j = s; j < k; ++j)
+      for (std::int64_t l = 0; l < r; ++l)
+        right[static_cast<std::size_t>(j * r + l)] = *from++ / length[static_cast<std::size_t>(l)];
+    fixed.factor()->solve_lower(right, r);
+    add_to(last.right, right);
+  }
+  last_x.assign(x.begin(), x.end());
+  return last;
 }
 
 /// 1/2 ||Y - r(Z)||^2. The first pass over the samples finds how large values are, so that sums in the second are
@@ -256,10 +263,24 @@ RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
   });
   if (moves_basis) add_products_with_inputs(problem, map.input_mean, projected, r, with_inputs);
 
-  RawGradient raw{0, std::move(with_features.values()), std::move(with_inputs.values()), std::move(with_kept.values()),
-                  std::move(row_sums.values())};
-  for (auto* sums : {&raw.left, &raw.projected, &raw.kept, &raw.mean}) comm.allreduce(std::span<double>(*sums));
-  raw.value = 0.5 * allreduce_exact(comm, std::span<const ExactSum>(&loss, 1))[0];
+  // One reduction: the products, and the loss.
+  std::vector<double> all;
+  for (auto* each : {&with_features, &with_inputs, &with_kept, &row_sums})
+    all.insert(all.end(), each->values().begin(), each->values().end());
+  all.resize(all.size() + ExactSum::digits);
+  loss.pack(std::span<double>(all).last(ExactSum::digits));
+  comm.allreduce(std::span<double>(all));
+  RawGradient raw;
+  auto from = all.begin();
+  const auto take = [&](BlockSums& sums) {
+    const auto begin = std::exchange(from, from + std::ssize(sums.values()));
+    return std::vector<double>(begin, from);
+  };
+  raw.left = take(with_features);
+  raw.projected = take(with_inputs);
+  raw.kept = take(with_kept);
+  raw.mean = take(row_sums);
+  raw.value = 0.5 * ExactSum::unpack(std::span<const double>(all).last(ExactSum::digits)).value();
   return raw;
 }
 
@@ -276,7 +297,8 @@ RawGradient FactoredObjective::State::pull_on_basis(const BasisForm& here) const
   return raw;
 }
 
-/// (N mu d / 2) ||W - W0||^2, in panels of columns; what is n x k never exists a second time. The root's counts.
+/// (N mu d / 2) ||W - W0||^2, in panels of columns; what is n x k never exists a second time. Of the result's parts
+/// that are solved with, the root's count.
 RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
   RawGradient raw;
   raw.left.assign(static_cast<std::size_t>(n * r), 0.0);
@@ -306,15 +328,17 @@ RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
         raw.kept[static_cast<std::size_t>(at)] = pull_weight * off[static_cast<std::size_t>(at - j * n)];
     }
   });
-  raw.value = comm.broadcast_value(raw.value);
+  raw.left.push_back(raw.value); // travels with it
+  comm.broadcast(std::span<double>(raw.left));
+  raw.value = raw.left.back();
+  raw.left.pop_back();
   return raw;
 }
 
-/// The chain rule for dU, dm, dD and dT, of the root's values: on every rank the same.
+/// The chain rule for dU, dm, dD and dT: on every rank the same.
 void FactoredObjective::State::to_coordinates(RawGradient raw, std::span<double> gradient) const {
   auto to = gradient.begin();
   const auto put = [&](double value) { *to++ = value / output_squared; };
-  comm.broadcast(std::span<double>(raw.left));
   for (const double value : raw.left) put(value);
   for (const double value : raw.mean) put(value);
   if (!moves_basis) return;
@@ -342,7 +366,7 @@ std::int64_t FactoredObjective::size() const {
 
 double FactoredObjective::evaluate(std::span<const double> x, std::span<double> gradient) const {
   require(std::ssize(x) == size() && x.size() == gradient.size(), "a point of another number of coordinates");
-  const auto here = state_->at(x);
+  const auto& here = state_->at(x);
   auto raw = state_->loss(here);
   const auto pull = state_->moves_basis ? state_->pull(here) : state_->pull_on_basis(here);
   add_to(raw.left, pull.left);
