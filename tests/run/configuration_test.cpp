@@ -173,7 +173,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"method: {kind: relax}", "line 1: method.kind is \"relax\", expected one of constrained, relaxed"},
         BadValue{"method: relaxed",
                  "line 1: method is \"relaxed\", expected a mapping with keys of kind, grouping, nuclear, group, "
-                 "iterations, tolerance, svd"},
+                 "iterations, tolerance, svd, least_squares, refine"},
+        BadValue{"method: {refine: {tao: lmvm}}",
+                 "line 1: method.refine.tao is \"lmvm\", expected PETSc's words for TAO, "
+                 "such as \"-tao_type cg\""},
+        BadValue{"method: {least_squares: lsqr}",
+                 "line 1: method.least_squares is \"lsqr\", expected one of auto, gram, kernel, ksp"},
         BadValue{"calibration: {images: 19}", "line 1: calibration.images is \"19\", expected an integer from 20 up"},
         BadValue{"calibration: {images: 20.5}",
                  "line 1: calibration.images is \"20.5\", expected an integer from 20 up"},
@@ -312,8 +317,9 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
-        "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}",
-        "pipeline: {groups: 2}", "pipeline: {schedule: parallel}", "batch: [{model: a}]", "calibration: {files: node}"})
+        "{method: {kind: relaxed}, budget: {latency: 2}}", "method: {kind: relaxed, least_squares: ksp}",
+        "budget: {macs: 2, spread: uniform}", "pipeline: {groups: 2}", "pipeline: {schedule: parallel}",
+        "batch: [{model: a}]", "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }
 
