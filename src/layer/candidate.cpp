@@ -1,5 +1,7 @@
 #include "candidate.hpp"
 
+#include "descent.hpp"
+
 #include "slr/base/trace.hpp"
 #include "slr/layer/splitting.hpp"
 
@@ -162,12 +164,14 @@ void Candidate::run(std::int64_t limit) {
   }
 }
 
-ConstrainedResult Candidate::finish() const {
+ConstrainedResult Candidate::finish() {
   const auto& problem = layer_.problem;
-  ConstrainedResult result{fixed().structure(), best_, report_, pull_, 0, fixed().engine_counts()};
+  ConstrainedResult result{fixed().structure(), best_, report_, pull_, 0, fixed().engine_counts(), 0, 0};
   const auto error = [&](const Samples& samples) { return relative_error(layer_.comm, problem, samples, best_); };
   result.report.error_train = error(problem.fit);
   result.error_selection = layer_.has_selection ? error(problem.selection) : result.report.error_train;
+  splitting_.reset();
+  descend(layer_, fixed(), result);
   return result;
 }
 

@@ -83,7 +83,9 @@ public:
   void run(std::int64_t limit);
   /// Goes on with a smaller rank, up to so many iterations; what was best before does not count any more. Collective.
   void run_with_rank(std::int64_t rank, std::int64_t iterations);
-  [[nodiscard]] ConstrainedResult finish() const; ///< Collective. \pre not given up
+  /// The best iterate, and where the descent from it ends; the iteration's values per sample are given back.
+  /// Collective. \pre not given up
+  [[nodiscard]] ConstrainedResult finish();
 
   [[nodiscard]] const LayerFactors& best() const { return best_; }
   [[nodiscard]] double gain() const { return fixed_ ? fixed_->gain() : given_up_.gain; }

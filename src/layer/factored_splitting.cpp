@@ -1,5 +1,6 @@
 #include "slr/layer/factored_splitting.hpp"
 
+#include "input_products.hpp"
 #include "slr/layer/block_sums.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/exact_sum.hpp"
@@ -14,7 +15,6 @@ namespace {
 
 constexpr std::size_t norm_count = 3; // loss, primal, dual
 constexpr int no_value_exponent = -300;
-constexpr std::int64_t panel_columns = 512; // of the inputs, in `project`
 
 /// A power of two that is at least twice the root of a sum of squares: no single value of this pass exceeds half of it,
 /// and one of the next pass only if it is twice as large as all of this pass' together.
@@ -211,29 +211,13 @@ std::vector<float> FactoredSplitting::project_target(std::span<const double> q) 
 }
 
 std::vector<double> FactoredSplitting::project(std::span<const double> q) {
-  const std::int64_t n = problem_.rows, k = problem_.cols, size = std::ssize(q) / std::max<std::int64_t>(1, n);
+  const std::int64_t size = std::ssize(q) / std::max<std::int64_t>(1, problem_.rows);
   const std::vector<float> input_mean(statistics_.input_mean.begin(), statistics_.input_mean.end());
   double bound = 0; // |Q^T T| <= |T| for one sample
   for (const int e : target_exponent_) bound += std::ldexp(1.0, 2 * e);
   BlockSums sums(std::vector<int>(static_cast<std::size_t>(size), bounding_exponent(bound)), input_exponent_,
                  statistics_.samples);
-  const auto projected = project_target(q);
-  // In panels of columns, whose sums stay in the cache from block to block.
-  std::vector<float> product, inputs;
-  for (std::int64_t j = 0; j < k && size > 0; j += panel_columns) {
-    const auto width = std::min(panel_columns, k - j);
-    product.resize(static_cast<std::size_t>(size * width));
-    for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
-      inputs.resize(static_cast<std::size_t>(width * count));
-      for (std::int64_t c = 0; c < count; ++c) {
-        const auto* x = problem_.fit.x.data() + (first + c) * k + j;
-        std::transform(x, x + width, input_mean.begin() + j, inputs.begin() + c * width, std::minus<>());
-      }
-      blas::gemm(Op::none, Op::transpose, size, width, count, 1.0F, projected.data() + first * size, size,
-                 inputs.data(), width, 0.0F, product.data(), size);
-      sums.add(std::span<const float>(product), static_cast<std::size_t>(j));
-    });
-  }
+  add_products_with_inputs(problem_, input_mean, project_target(q), size, sums);
   auto result = std::move(sums.values());
   comm_.allreduce(std::span<double>(result));
   const double samples = static_cast<double>(std::max<std::int64_t>(1, statistics_.samples));

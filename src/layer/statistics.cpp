@@ -113,8 +113,10 @@ std::vector<double> original_on_samples(const LayerProblem& problem, const std::
 
 } // namespace
 
-LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
+LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem,
+                                   LeastSquares way) {
   const TraceSpan span(TraceKind::step, "second moments");
+  require(way == LeastSquares::kernel || way == LeastSquares::ksp, "only these two need no second moments");
   LayerStatistics result;
   result.grid = row_grid;
   const auto k = static_cast<std::size_t>(problem.cols);
@@ -137,9 +139,41 @@ LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_gri
   }
   result.mean_diagonal /= static_cast<double>(std::max<std::size_t>(1, k));
   result.in_samples = std::make_shared<const SampleMoments>(
-      SampleMoments{SampleKernel(comm, problem.fit.x, result.input_mean, "layer " + problem.name),
+      SampleMoments{SampleKernel(comm, problem.fit.x, result.input_mean, "layer " + problem.name,
+                                 way == LeastSquares::ksp ? KernelForm::matrix_free : KernelForm::factored),
                     original_on_samples(problem, result.input_mean), squared_weights(comm, problem)});
+  result.way = way;
   return result;
+}
+
+std::string to_text(LeastSquares way) {
+  switch (way) {
+  case LeastSquares::automatic:
+    return "auto";
+  case LeastSquares::gram:
+    return "gram";
+  case LeastSquares::kernel:
+    return "kernel";
+  case LeastSquares::ksp:
+    return "ksp";
+  }
+  return "auto";
+}
+
+LeastSquares choose_least_squares(LeastSquares wanted, const LeastSquaresSize& size) {
+  constexpr double iterations = 50; // of conjugate gradients, for a pull of a thousandth of C's diagonal and above
+  if (wanted != LeastSquares::automatic) return wanted;
+  if (!is_implicit_cheaper(size.samples, size.cols)) return LeastSquares::gram;
+  const auto n = static_cast<double>(size.rows), k = static_cast<double>(size.cols);
+  const auto samples = static_cast<double>(size.samples), steps = static_cast<double>(size.steps);
+  const double kernel = 2 * k * samples * samples + samples * samples * samples / 3 + steps * 2 * n * samples * samples;
+  const double krylov = steps * iterations * 4 * n * k * samples;
+  return krylov < kernel ? LeastSquares::ksp : LeastSquares::kernel;
+}
+
+LayerStatistics measure(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem, LeastSquares way) {
+  return way == LeastSquares::gram ? measure_statistics(comm, row_grid, problem)
+                                   : measure_in_samples(comm, row_grid, problem, way);
 }
 
 DistMatrix<double> times_gram(const std::vector<double>& weights, std::int64_t rows, const LayerStatistics& statistics,

@@ -1,5 +1,6 @@
 #include "slr/layer/structure.hpp"
 
+#include "basis_form.hpp"
 #include "structure_parts.hpp"
 
 #include "slr/dist/redistribute.hpp"
@@ -78,11 +79,6 @@ void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
 
 std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::int64_t count) {
   return {order.begin(), order.begin() + count};
-}
-
-template <class T>
-std::vector<T> converted(const std::vector<double>& values) {
-  return {values.begin(), values.end()};
 }
 
 } // namespace
@@ -217,71 +213,23 @@ void FixedStructure::lower_rank(std::int64_t rank) {
   numerical_rank_ = std::min(rank, size);
 }
 
-FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
-  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
-  FactoredMap result;
-  result.rows = n;
-  result.cols = k;
-  result.basis_size = q;
-  result.numerical_rank = numerical_rank_;
-  result.kept_columns = first_of(order_, s);
-  result.basis.resize(static_cast<std::size_t>(q * k));
-  for (std::int64_t j = 0; j < k; ++j) {
-    const auto to = order_[static_cast<std::size_t>(j)];
-    for (std::int64_t l = 0; l < q; ++l)
-      result.basis[static_cast<std::size_t>(to * q + l)] =
-          static_cast<float>(right_[static_cast<std::size_t>(j * q + l)]);
-  }
-  result.left.resize(static_cast<std::size_t>(n * numerical_rank_));
-  for (std::int64_t l = 0; l < numerical_rank_; ++l)
-    for (std::int64_t i = 0; i < n; ++i) {
-      const auto at = static_cast<std::size_t>(l * n + i);
-      result.left[at] = static_cast<float>(left_[at] * sigma_[static_cast<std::size_t>(l)]);
-    }
-  result.dense = converted<float>(dense_);
-  result.input_mean = converted<float>(statistics_.input_mean);
-  result.mean = converted<float>(target_mean);
-  // E C E^T = I: over N samples no feature exceeds sqrt(N).
-  result.feature_exponent = std::ilogb(static_cast<double>(std::max<std::int64_t>(1, statistics_.samples))) / 2 + 2;
+BasisForm FixedStructure::form(const std::vector<double>& target_mean) const {
+  const auto n = static_cast<std::size_t>(problem_.rows), r = static_cast<std::size_t>(numerical_rank_);
+  BasisForm result{structure_.kept_groups, std::ssize(sigma_), numerical_rank_, {}, right_, dense_, target_mean};
+  result.left.assign(left_.begin(), left_.begin() + static_cast<std::ptrdiff_t>(n * r));
+  for (std::size_t l = 0; l < r; ++l)
+    for (std::size_t i = 0; i < n; ++i) result.left[l * n + i] *= sigma_[l];
   return result;
 }
 
+FactoredMap FixedStructure::map(const std::vector<double>& target_mean) const {
+  // E C E^T = I: over N samples no feature exceeds sqrt(N).
+  const int exponent = std::ilogb(static_cast<double>(std::max<std::int64_t>(1, statistics_.samples))) / 2 + 2;
+  return map_of(problem_, statistics_, form(target_mean), exponent);
+}
+
 LayerFactors FixedStructure::factors(const std::vector<double>& target_mean) const {
-  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
-  LayerFactors result;
-  result.kept_groups = structure_.kept_groups;
-  const auto r = result.numerical_rank = numerical_rank_;
-  result.u.resize(static_cast<std::size_t>(n * r));
-  for (std::int64_t l = 0; l < r; ++l)
-    for (std::int64_t i = 0; i < n; ++i) {
-      const auto at = static_cast<std::size_t>(l * n + i);
-      result.u[at] = left_[at] * sigma_[static_cast<std::size_t>(l)];
-    }
-  const auto cut = [&](std::int64_t first, std::int64_t count) {
-    std::vector<double> part(static_cast<std::size_t>(r * count));
-    for (std::int64_t j = 0; j < count; ++j) std::copy_n(right_.begin() + (first + j) * q, r, part.begin() + j * r);
-    return part;
-  };
-  result.v = cut(s, k - s);
-  result.b = dense_;
-  if (r > 0 && s > 0) {
-    const auto on_kept = cut(0, s); // U Sigma E_S belongs to the kept columns
-    blas::gemm(Op::none, Op::none, n, s, r, 1.0, result.u.data(), n, on_kept.data(), r, 1.0, result.b.data(), n);
-  }
-  // b = mean T - U (V mean x_R) - B mean x_S
-  std::vector<double> mean(static_cast<std::size_t>(k));
-  for (std::int64_t j = 0; j < k; ++j)
-    mean[static_cast<std::size_t>(j)] =
-        statistics_.input_mean[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)])];
-  std::vector<double> inner(static_cast<std::size_t>(r), 0.0);
-  const auto lead = std::max<std::int64_t>(1, r);
-  blas::gemm(Op::none, Op::none, r, 1, k - s, 1.0, result.v.data(), lead, mean.data() + s,
-             std::max<std::int64_t>(1, k - s), 0.0, inner.data(), lead);
-  result.bias = target_mean;
-  blas::gemm(Op::none, Op::none, n, 1, r, -1.0, result.u.data(), n, inner.data(), lead, 1.0, result.bias.data(), n);
-  blas::gemm(Op::none, Op::none, n, 1, s, -1.0, result.b.data(), n, mean.data(), std::max<std::int64_t>(1, s), 1.0,
-             result.bias.data(), n);
-  return result;
+  return factors_of(problem_, statistics_, form(target_mean));
 }
 
 std::vector<double> FixedStructure::low_rank_part(std::int64_t rank) const {

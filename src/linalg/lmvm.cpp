@@ -1,41 +1,50 @@
 #include "slr/linalg/lmvm.hpp"
 
+#include "petsc.hpp"
+
 #include "slr/base/error.hpp"
-#include "slr/mpi/communicator.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <exception>
 #include <petsctao.h>
+#include <sstream>
 #include <string>
 
 namespace slr {
 
 namespace {
 
-void check_petsc(PetscErrorCode code, const char* operation) {
-  if (code == 0) return;
-  const char* words = nullptr;
-  (void)PetscErrorMessage(code, &words, nullptr);
-  throw Error(ExitCode::numerical,
-              std::string(operation) + " failed in PETSc: " + (words != nullptr ? words : "unknown error"));
-}
+/// A database of options of its own while it lives.
+class OptionsOwner {
+public:
+  explicit OptionsOwner(const std::string& words) {
+    check_petsc(PetscOptionsCreate(&handle_), "PetscOptionsCreate");
+    const PetscErrorCode code = PetscOptionsInsertString(handle_, words.c_str());
+    if (code == 0 && PetscOptionsPush(handle_) == 0) return;
+    (void)PetscOptionsDestroy(&handle_);
+    check_petsc(code, "PetscOptionsInsertString");
+    throw Error(ExitCode::numerical, "PetscOptionsPush failed in PETSc");
+  }
+  OptionsOwner(const OptionsOwner&) = delete;
+  OptionsOwner& operator=(const OptionsOwner&) = delete;
+  ~OptionsOwner() {
+    (void)PetscOptionsPop();
+    (void)PetscOptionsDestroy(&handle_);
+  }
+  /// \throws Error{numerical} with the first option that nobody asked for
+  void require_used() const {
+    PetscInt count = 0;
+    char **names = nullptr, **values = nullptr;
+    check_petsc(PetscOptionsLeftGet(handle_, &count, &names, &values), "PetscOptionsLeftGet");
+    const std::string first = count > 0 ? names[0] : "";
+    check_petsc(PetscOptionsLeftRestore(handle_, &count, &names, &values), "PetscOptionsLeftRestore");
+    if (!first.empty()) throw Error(ExitCode::numerical, "-" + first + " is not used by this method of TAO");
+  }
 
-/// Starts PETSc for this process alone unless it runs. It cannot be started a second time after its end (its registers
-/// of methods stay empty), so it ends when MPI does: MPI_Finalize first deletes what hangs on MPI_COMM_SELF.
-void ensure_petsc() {
-  PetscBool is_there = PETSC_FALSE;
-  check_petsc(PetscInitialized(&is_there), "PetscInitialized");
-  if (is_there == PETSC_TRUE) return;
-  PETSC_COMM_WORLD = MPI_COMM_SELF;
-  check_petsc(PetscInitializeNoArguments(), "PetscInitialize");
-  // Errors come back as codes; signals are not PETSc's business here.
-  check_petsc(PetscPushErrorHandler(PetscReturnErrorHandler, nullptr), "PetscPushErrorHandler");
-  check_petsc(PetscPopSignalHandler(), "PetscPopSignalHandler");
-  int key = MPI_KEYVAL_INVALID;
-  const auto finish = [](MPI_Comm, int, void*, void*) { return PetscFinalize() == 0 ? MPI_SUCCESS : MPI_ERR_OTHER; };
-  check_mpi(MPI_Comm_create_keyval(MPI_COMM_NULL_COPY_FN, finish, &key, nullptr), "MPI_Comm_create_keyval");
-  check_mpi(MPI_Comm_set_attr(MPI_COMM_SELF, key, nullptr), "MPI_Comm_set_attr");
-}
+private:
+  PetscOptions handle_ = nullptr;
+};
 
 struct VecOwner {
   Vec handle = nullptr;
@@ -103,8 +112,9 @@ PetscErrorCode look(Tao tao, void* pointer) {
 } // namespace
 
 void minimize_lmvm(const SmoothFunction& function, std::span<double> x, int most_evaluations,
-                   const IterateListener& listener) {
+                   const IterateListener& listener, const std::string& options) {
   ensure_petsc();
+  const OptionsOwner its_options(options);
   Context context{function, listener, most_evaluations, nullptr};
   VecOwner solution;
   TaoOwner tao;
@@ -114,12 +124,40 @@ void minimize_lmvm(const SmoothFunction& function, std::span<double> x, int most
   check_petsc(TaoSetType(tao.handle, TAOLMVM), "TaoSetType");
   check_petsc(TaoSetSolution(tao.handle, solution.handle), "TaoSetSolution");
   check_petsc(TaoSetObjectiveAndGradient(tao.handle, nullptr, evaluate, &context), "TaoSetObjectiveAndGradient");
+  if (!options.empty()) check_petsc(TaoSetFromOptions(tao.handle), "TaoSetFromOptions");
   check_petsc(TaoSetConvergenceTest(
                   tao.handle, [](Tao t, void* p) { return look(t, p); }, &context),
               "TaoSetConvergenceTest");
   const PetscErrorCode code = TaoSolve(tao.handle);
   if (context.error) std::rethrow_exception(context.error);
   check_petsc(code, "TaoSolve");
+  its_options.require_used();
+}
+
+void check_tao_options(const std::string& options) {
+  std::istringstream words(options);
+  bool expects_name = true;
+  for (std::string word; words >> word;) {
+    const bool is_name =
+        word.starts_with("-") && word.size() > 1 && std::isalpha(static_cast<unsigned char>(word[1])) != 0;
+    for (const char* talking : {"monitor", "view", "draw", "plot", "test"})
+      if (is_name && word.find(talking) != std::string::npos)
+        throw Error(ExitCode::configuration, word + " would print or write files, leave it out");
+    if (is_name ? !word.starts_with("-tao_") : expects_name)
+      throw Error(ExitCode::configuration, word + " is no option of TAO, expected words such as -tao_type cg");
+    expects_name = !is_name;
+  }
+  std::vector<double> x{1, 2};
+  const auto square = [](std::span<const double> at, std::span<double> gradient) {
+    for (std::size_t i = 0; i < at.size(); ++i) gradient[i] = at[i];
+    return 0.5 * (at[0] * at[0] + at[1] * at[1]);
+  };
+  try {
+    minimize_lmvm(
+        square, x, 3, [](std::span<const double>, double) { return true; }, options);
+  } catch (const Error& error) {
+    throw Error(ExitCode::configuration, error.what());
+  }
 }
 
 } // namespace slr

@@ -1,5 +1,7 @@
 #include "slr/linalg/sample_kernel.hpp"
 
+#include "conjugate_gradients.hpp"
+
 #include "slr/base/narrow.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/linalg/blas.hpp"
@@ -9,6 +11,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <string>
 
 namespace slr {
@@ -17,6 +20,7 @@ namespace {
 constexpr std::int64_t kernel_block = 64;
 /// Samples that are widened to double and multiplied at a time.
 constexpr std::int64_t chunk_samples = 64;
+constexpr double krylov_tolerance = 1e-10;
 
 /// How the samples are dealt to the ranks.
 struct Dealt {
@@ -86,13 +90,22 @@ DistMatrix<double> build_kernel(const Communicator& comm, const Dealt& dealt, st
   return kernel;
 }
 
+/// What the kernel is made of, where it is not formed.
+struct Unformed {
+  std::span<const float> local;
+  std::vector<double> means;
+};
+
 } // namespace
 
 struct DampedKernel::State {
   Communicator comm;
   Dealt dealt;
   std::int64_t panel_bytes;
-  DistMatrix<double> factor; ///< lower Cholesky factor of K + N delta I
+  DistMatrix<double> factor;        ///< lower Cholesky factor of K + N delta I
+  std::optional<Unformed> unformed; ///< instead of the factor
+  double shift;                     ///< N delta
+  std::string context;
 };
 
 DampedKernel::DampedKernel(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -101,11 +114,66 @@ DampedKernel::DampedKernel(DampedKernel&&) noexcept = default;
 DampedKernel& DampedKernel::operator=(DampedKernel&&) noexcept = default;
 
 void DampedKernel::solve(std::vector<double>& b, std::int64_t rows) const {
-  const auto& [comm, dealt, panel_bytes, factor] = *state_;
-  require(std::ssize(b) == rows * dealt.mine, "a right side has other samples than the kernel");
+  require(std::ssize(b) == rows * state_->dealt.mine, "a right side has other samples than the kernel");
+  if (state_->unformed)
+    solve_matrix_free(b, rows);
+  else
+    solve_by_factor(b, rows);
+}
+
+/// One system for a panel of rows at a time: its vectors are the panel's values, its operator B -> (B Xc^T) Xc + N
+/// delta B, so that all products are of matrices, and all rows share the iterations.
+void DampedKernel::solve_matrix_free(std::vector<double>& b, std::int64_t rows) const {
+  const auto& [local, means] = *state_->unformed;
+  const auto& dealt = state_->dealt;
+  const auto k = std::ssize(means);
+  const auto for_each_chunk = [&](auto&& use) {
+    std::vector<double> chunk;
+    for (std::int64_t first = 0; first < dealt.mine; first += chunk_samples) {
+      const auto count = std::min(chunk_samples, dealt.mine - first);
+      widen(local.data() + first * k, count, means, chunk);
+      use(first, count, chunk.data());
+    }
+  };
+  std::vector<double> squares; // K_ss + N delta
+  for_each_chunk([&](std::int64_t, std::int64_t count, const double* x) {
+    for (std::int64_t s = 0; s < count; ++s)
+      squares.push_back(std::inner_product(x + s * k, x + (s + 1) * k, x + s * k, state_->shift));
+  });
+  const auto height = std::clamp<std::int64_t>(state_->panel_bytes / (8 * std::max<std::int64_t>(k, 1)), 1,
+                                               std::max<std::int64_t>(rows, 1));
+  for (std::int64_t top = 0; top < rows; top += height) {
+    const auto here = std::min(height, rows - top);
+    std::vector<double> panel(static_cast<std::size_t>(here * dealt.mine)), diagonal(panel.size()),
+        inner(static_cast<std::size_t>(here * k));
+    for (std::int64_t s = 0; s < dealt.mine; ++s) {
+      std::copy_n(b.begin() + s * rows + top, here, panel.begin() + s * here);
+      std::fill_n(diagonal.begin() + s * here, here, squares[static_cast<std::size_t>(s)]);
+    }
+    const auto apply = [&](std::span<const double> from, std::span<double> to) {
+      std::fill(inner.begin(), inner.end(), 0.0);
+      for_each_chunk([&](std::int64_t first, std::int64_t count, const double* x) {
+        blas::gemm<double>(Op::none, Op::transpose, here, k, count, 1, from.data() + first * here, here, x, k, 1,
+                           inner.data(), here);
+      });
+      state_->comm.allreduce(std::span<double>(inner));
+      for_each_chunk([&](std::int64_t first, std::int64_t count, const double* x) {
+        blas::gemm<double>(Op::none, Op::none, here, count, k, 1, inner.data(), here, x, k, 0, to.data() + first * here,
+                           here);
+      });
+      for (std::size_t i = 0; i < to.size(); ++i) to[i] += state_->shift * from[i];
+    };
+    (void)conjugate_gradients(state_->comm, apply, diagonal, panel, krylov_tolerance, state_->context);
+    for (std::int64_t s = 0; s < dealt.mine; ++s)
+      std::copy_n(panel.begin() + s * here, here, b.begin() + s * rows + top);
+  }
+}
+
+void DampedKernel::solve_by_factor(std::vector<double>& b, std::int64_t rows) const {
+  const auto& [comm, dealt, panel_bytes, factor, unformed, shift, context] = *state_;
   const View<const double> l(factor);
-  const auto height =
-      std::clamp<std::int64_t>(panel_bytes / (2 * 8 * std::max<std::int64_t>(dealt.total, 1)), 1, std::max<std::int64_t>(rows, 1));
+  const auto height = std::clamp<std::int64_t>(panel_bytes / (2 * 8 * std::max<std::int64_t>(dealt.total, 1)), 1,
+                                               std::max<std::int64_t>(rows, 1));
   std::vector<double> piece;
   for (std::int64_t top = 0; top < rows; top += height) {
     const auto here = std::min(height, rows - top);
@@ -127,10 +195,11 @@ struct SampleKernel::State {
   Dealt dealt;
   std::string context;
   DistMatrix<double> kernel;
+  std::optional<Unformed> unformed; ///< instead of the kernel
 };
 
 SampleKernel::SampleKernel(const Communicator& comm, std::span<const float> local, std::span<const double> means,
-                           std::string_view context) {
+                           std::string_view context, KernelForm form) {
   collectively(comm, [&] {
     const bool is_whole = means.empty() ? local.empty() : local.size() % means.size() == 0;
     require(is_whole, std::string(context) + ": a rank's samples are not whole columns");
@@ -139,9 +208,11 @@ SampleKernel::SampleKernel(const Communicator& comm, std::span<const float> loca
         throw Error(ExitCode::numerical, std::string(context) + ": the samples hold a value that is not finite");
   });
   Dealt dealt(comm, means.empty() ? 0 : std::ssize(local) / std::ssize(means));
-  auto kernel = build_kernel(comm, dealt, local, means);
-  state_ = std::make_unique<State>(
-      State{Communicator(comm.handle()), std::move(dealt), std::string(context), std::move(kernel)});
+  state_ = std::make_unique<State>(State{Communicator(comm.handle()), dealt, std::string(context), {}, {}});
+  if (form == KernelForm::matrix_free)
+    state_->unformed = {local, {means.begin(), means.end()}};
+  else
+    state_->kernel = build_kernel(comm, dealt, local, means);
 }
 
 SampleKernel::~SampleKernel() = default;
@@ -154,15 +225,20 @@ std::int64_t SampleKernel::samples() const {
 
 DampedKernel SampleKernel::damped(double delta, std::int64_t panel_bytes) const {
   require(delta > 0 && std::isfinite(delta) && panel_bytes > 0, "a damped kernel needs delta > 0");
-  const auto& [comm, dealt, context, kernel] = *state_;
+  const auto& [comm, dealt, context, kernel, unformed] = *state_;
+  const double shift = static_cast<double>(dealt.total) * delta;
+  const auto damped_by = [&](DistMatrix<double> factor) {
+    return DampedKernel(std::make_unique<DampedKernel::State>(DampedKernel::State{
+        Communicator(comm.handle()), dealt, panel_bytes, std::move(factor), unformed, shift, context}));
+  };
+  if (unformed) return damped_by({});
   auto factor = kernel.clone();
-  factor.for_each_diagonal([&](std::int64_t, double& value) { value += double(dealt.total) * delta; });
+  factor.for_each_diagonal([&](std::int64_t, double& value) { value += shift; });
   if (scalapack::potrf(Uplo::lower, factor, context) != 0)
     throw Error(ExitCode::numerical,
                 context + (context.empty() ? "" : ": ") +
                     "the damped kernel of the samples is not positive definite; raise the damping");
-  return DampedKernel(std::make_unique<DampedKernel::State>(
-      DampedKernel::State{Communicator(comm.handle()), dealt, panel_bytes, std::move(factor)}));
+  return damped_by(std::move(factor));
 }
 
 } // namespace slr

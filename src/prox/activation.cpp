@@ -202,6 +202,26 @@ void Activation::apply(std::span<const float> m, std::span<float> r) const {
   for (std::size_t i = 0; i < m.size(); ++i) r[i] = static_cast<float>((*this)(static_cast<double>(m[i])));
 }
 
+void Activation::differentiate_loss(std::span<const float> m, std::span<const float> y, std::span<float> g) const {
+  if (type == ActivationType::relu) { // the common case, without a branch per element
+    for (std::size_t i = 0; i < m.size(); ++i) g[i] = m[i] > 0 ? m[i] - y[i] : 0.0F;
+    return;
+  }
+  const auto pieces = pieces_of(*this);
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    const double at = m[i], target = y[i];
+    if (is_smooth(type)) {
+      const auto s = smooth_value(type, at);
+      g[i] = static_cast<float>((s.r - target) * s.first);
+      continue;
+    }
+    std::size_t here = 0;
+    while (here + 1 < pieces.count && at > pieces.piece[here].high) ++here;
+    const Piece& p = pieces.piece[here];
+    g[i] = static_cast<float>((p.slope * at + p.offset - target) * p.slope);
+  }
+}
+
 double Activation::stationarity_distance(double m, double y, double lambda) const {
   if (is_smooth(type)) {
     const auto s = smooth_value(type, m);

@@ -1,6 +1,6 @@
 #include "slr/refine/refine.hpp"
 
-#include "slr/linalg/lmvm.hpp"
+#include "slr/linalg/remembered_function.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/refine/adam.hpp"
 #include "slr/refine/objective.hpp"
@@ -214,56 +214,30 @@ private:
   Checkpoints::Kept kept_;
 };
 
-/// Quasi-Newton steps on all images. The optimiser's own history is PETSc's; what a stopped run evaluated is kept, and
-/// the optimiser gone through it again.
-class LmvmRun {
-public:
-  LmvmRun(Search& search, std::int64_t blocks) : search_(search), all_(static_cast<std::size_t>(blocks)) {
-    std::iota(all_.begin(), all_.end(), 0);
-    auto* const checkpoints = search.settings().checkpoints;
-    if (const auto saved = take(checkpoints, "lmvm")) {
-      losses_ = saved->get<double>("losses");
-      gradients_ = saved->get<double>("gradients");
-      search_.judge_again(*saved);
-    }
-    kept_ = keep(checkpoints, "lmvm", [this](StateWriter& to) {
-      to.put_doubles("losses", losses_);
-      to.put_doubles("gradients", gradients_);
-      search_.save(to);
-    });
-  }
-  void run() {
-    auto weights = search_.start();
-    const auto function = [&](std::span<const double> at, std::span<double> gradient) {
-      if (evaluation_ == losses_.size()) evaluate(at);
-      const auto size = static_cast<std::ptrdiff_t>(at.size());
-      const auto begin = gradients_.begin() + static_cast<std::ptrdiff_t>(evaluation_) * size;
-      std::copy(begin, begin + size, gradient.begin());
-      return losses_[evaluation_++] + search_.pull_loss(at);
-    };
-    const auto after_iteration = [&](std::span<const double> at, double value) {
-      search_.move_to(at);
-      return search_.judge(value - search_.pull_loss(at));
-    };
-    minimize_lmvm(function, weights, static_cast<int>(search_.settings().epochs), after_iteration);
-  }
-
-private:
-  void evaluate(std::span<const double> at) {
-    poll(search_.settings().checkpoints);
-    search_.move_to(at);
-    const auto value = search_.gradient(at, all_);
-    gradients_.insert(gradients_.end(), value.gradient.begin(), value.gradient.end());
-    losses_.push_back(value.loss);
-    search_.tell(1, 1);
-  }
-
-  Search& search_;
-  std::vector<std::int64_t> all_;
-  std::vector<double> losses_, gradients_; ///< of all evaluations
-  std::size_t evaluation_ = 0;
-  Checkpoints::Kept kept_;
-};
+/// Quasi-Newton steps on all images.
+void run_lmvm(Search& search, std::int64_t blocks) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(blocks));
+  std::iota(all.begin(), all.end(), 0);
+  RememberedFunction loss(
+      [&](std::span<const double> at, std::span<double> gradient) {
+        search.move_to(at);
+        const auto value = search.gradient(at, all);
+        std::copy(value.gradient.begin(), value.gradient.end(), gradient.begin());
+        search.tell(1, 1);
+        return value.loss;
+      },
+      search.settings().checkpoints,
+      {"lmvm", [&](StateWriter& to) { search.save(to); }, [&](StateReader& from) { search.judge_again(from); }});
+  auto weights = search.start();
+  const auto function = [&](std::span<const double> at, std::span<double> gradient) {
+    return loss(at, gradient) + search.pull_loss(at);
+  };
+  const auto after_iteration = [&](std::span<const double> at, double value) {
+    search.move_to(at);
+    return search.judge(value - search.pull_loss(at));
+  };
+  minimize_lmvm(function, weights, static_cast<int>(search.settings().epochs), after_iteration);
+}
 
 } // namespace
 
@@ -293,7 +267,7 @@ Result refine(const Communicator& comm, const Problem& problem, const Examples& 
   Search search(tape, objective, judge, settings, listener);
   try {
     if (settings.optimizer == Optimizer::lmvm)
-      LmvmRun(search, fit.blocks()).run();
+      run_lmvm(search, fit.blocks());
     else
       AdamRun(search, fit.blocks()).run();
   } catch (const Error& error) {

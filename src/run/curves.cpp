@@ -214,11 +214,10 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     try {
       const auto [problem, scale] =
           prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
-      const bool is_implicit = is_implicit_cheaper(comm.allreduce_value(problem.fit.count), layer.cols);
-      rows = rows_of(layer, dense_parameters(network, layer), is_implicit);
+      const auto way = least_squares(comm, problem, config);
+      rows = rows_of(layer, dense_parameters(network, layer), way != LeastSquares::gram);
       if (rows.empty()) continue;
-      const auto statistics =
-          is_implicit ? measure_in_samples(comm, row_grid, problem) : measure_statistics(comm, row_grid, problem);
+      const auto statistics = measure(comm, row_grid, problem, way);
       path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     } catch (const Error& error) {
       if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;

@@ -33,6 +33,7 @@ ExitCode compress(const Communicator& comm, const Configuration& config, const N
 ExitCode compress_or_show(const Communicator& comm, const Configuration& config, bool is_fresh,
                           std::optional<double> max_hours) {
   check_supported(config);
+  check_solver_options(config);
   if (!config.batch.empty())
     return compress_batch(comm, config, is_fresh, max_hours,
                           [&](const Configuration& item) { return compress_or_show(comm, item, false, max_hours); });

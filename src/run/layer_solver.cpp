@@ -91,12 +91,14 @@ void solve_constrained(const LayerJob& job, const PreparedProblem& prepared, con
   outcome.is_compressed = true;
 }
 
-/// Second moments, or only means where the implicit form is cheaper.
-LayerStatistics statistics_for(const LayerJob& job, const LayerProblem& problem, bool needs_moments) {
-  const auto samples = job.comm.allreduce_value(problem.fit.count);
-  return !needs_moments && is_implicit_cheaper(samples, problem.cols)
-             ? measure_in_samples(job.comm, job.row_grid, problem)
-             : measure_statistics(job.comm, job.row_grid, problem);
+/// Second moments, or what takes their place where that is cheaper.
+LayerStatistics statistics_for(const LayerJob& job, const LayerProblem& problem, bool needs_moments,
+                               LayerOutcome& outcome) {
+  const auto way = needs_moments ? LeastSquares::gram : least_squares(job.comm, problem, job.config);
+  auto statistics = measure(job.comm, job.row_grid, problem, way);
+  outcome.samples = statistics.samples;
+  outcome.least_squares = way;
+  return statistics;
 }
 
 /// What is known of a layer once its weights are there.
@@ -111,7 +113,10 @@ void judge(const LayerJob& job, const LayerProblem& problem, LayerOutcome& outco
 ConstrainedOptions LayerJob::constrained() const {
   auto options = constrained_options(config);
   options.checkpoints = &checkpoints;
-  if (decides_only) options.iterations = std::min(options.iterations, options.trial_iterations);
+  if (decides_only) {
+    options.iterations = std::min(options.iterations, options.trial_iterations);
+    options.refine_evaluations = 0;
+  }
   return options;
 }
 
@@ -141,8 +146,7 @@ void solve_layer(const LayerJob& job, const PreparedProblem& prepared, std::size
   const auto& [problem, scale] = prepared;
   const auto& split = job.allotment.splits[index];
   const bool needs_moments = job.config.method.kind == MethodKind::relaxed || (split && split->groups > 0);
-  const auto statistics = statistics_for(job, problem, needs_moments);
-  outcome.samples = statistics.samples;
+  const auto statistics = statistics_for(job, problem, needs_moments, outcome);
   if (job.config.method.kind == MethodKind::relaxed)
     solve_relaxed(job, prepared, statistics, index, allowance, outcome);
   else
@@ -153,11 +157,10 @@ void solve_layer(const LayerJob& job, const PreparedProblem& prepared, std::size
 void refit_layer(const LayerJob& job, const PreparedProblem& prepared, const LayerOutcome& first,
                  LayerOutcome& outcome) {
   const auto& [problem, scale] = prepared;
-  const auto statistics = statistics_for(job, problem, !first.factors.kept_groups.empty());
+  const auto statistics = statistics_for(job, problem, !first.factors.kept_groups.empty(), outcome);
   auto options = job.constrained();
   options.pulls = {first.solved.pull};
   const Structure structure{first.factors.kept_groups, first.factors.numerical_rank};
-  outcome.samples = statistics.samples;
   outcome.engine_counts = first.engine_counts;
   outcome.relaxed = first.relaxed;
   outcome.solved =

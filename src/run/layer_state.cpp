@@ -61,9 +61,11 @@ void save_outcome(StateWriter& to, const std::string& name, const LayerOutcome& 
                                    engines.pdgesvd,
                                    engines.gram,
                                    engines.subspace,
-                                   engines.fallbacks};
+                                   engines.fallbacks,
+                                   outcome.solved.refine_evaluations,
+                                   static_cast<std::int64_t>(outcome.least_squares)};
   std::vector<double> numbers{outcome.seconds, outcome.error_heldout, outcome.solved.pull,
-                              outcome.solved.error_selection};
+                              outcome.solved.error_selection, outcome.solved.refine_gain};
   append_report(counts, numbers, outcome.solved.report);
   if (outcome.relaxed) {
     const auto& [report, c, factor] = *outcome.relaxed;
@@ -92,7 +94,10 @@ LayerOutcome restore_outcome(StateReader& from, const std::string& name, const g
   for (auto* count : {&outcome.engine_counts.pdgesvd, &outcome.engine_counts.gram, &outcome.engine_counts.subspace,
                       &outcome.engine_counts.fallbacks})
     *count = counts.one();
-  for (auto* number : {&outcome.seconds, &outcome.error_heldout, &outcome.solved.pull, &outcome.solved.error_selection})
+  outcome.solved.refine_evaluations = counts.one();
+  outcome.least_squares = static_cast<LeastSquares>(counts.one());
+  for (auto* number : {&outcome.seconds, &outcome.error_heldout, &outcome.solved.pull, &outcome.solved.error_selection,
+                       &outcome.solved.refine_gain})
     *number = numbers.one();
   outcome.solved.report = restore_report(counts, numbers);
   if (is_relaxed) {

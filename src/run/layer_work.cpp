@@ -23,14 +23,15 @@ double operations(const LayerWork& work) {
 LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config) {
   const bool is_convolution = layer.kind == graph::LayerKind::convolution;
   const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
+  const LeastSquaresSize size{layer.rows, layer.cols, samples * 8 / 10, config.method.iteration_limit()};
   const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
-                           is_implicit_cheaper(samples * 8 / 10, layer.cols);
+                           choose_least_squares(config.method.least_squares, size) != LeastSquares::gram;
   return {layer.rows,
           layer.cols,
           samples,
           split.rank,
           split.groups * layer.window_area(),
-          trial_share * config.method.iteration_limit(),
+          trial_share * config.method.iteration_limit() + config.method.refine.evaluations,
           is_implicit ? 1 : 3,
           is_implicit};
 }

@@ -57,7 +57,10 @@ nlohmann::ordered_json certificate_json(const LayerOutcome& layer) {
   }
   json.update({{"pull", layer.solved.pull},
                {"error_selection", layer.solved.error_selection},
+               {"refine_evaluations", layer.solved.refine_evaluations},
+               {"refine_gain", layer.solved.refine_gain},
                {"samples", layer.samples},
+               {"least_squares", to_text(layer.least_squares)},
                {"svd_pdgesvd", layer.engine_counts.pdgesvd},
                {"svd_gram", layer.engine_counts.gram},
                {"svd_subspace", layer.engine_counts.subspace},

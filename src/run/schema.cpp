@@ -146,6 +146,19 @@ void add_method(std::vector<Field>& t) {
                                      {"gram", SvdKind::gram},
                                      {"subspace", SvdKind::subspace}}},
                     SLR_AT(method.svd), "engine of the singular values"));
+  t.push_back(
+      field("method.least_squares",
+            Choice<LeastSquares>{{{"auto", LeastSquares::automatic},
+                                  {"gram", LeastSquares::gram},
+                                  {"kernel", LeastSquares::kernel},
+                                  {"ksp", LeastSquares::ksp}}},
+            SLR_AT(method.least_squares),
+            "constrained: second moments of the inputs or kernel of the samples factored, or conjugate gradients "
+            "on the samples; the last two without kept groups"));
+  t.push_back(field("method.refine.evaluations", Integer{0, 100'000}, SLR_AT(method.refine.evaluations),
+                    "of a layer's true objective over its factors, behind the iteration; 0 = off"));
+  t.push_back(field("method.refine.tao", TaoOptions{}, SLR_AT(method.refine.tao),
+                    "options for PETSc/TAO, which minimises it; LMVM if absent"));
 }
 
 void add_budget(std::vector<Field>& t) {

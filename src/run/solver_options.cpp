@@ -1,6 +1,7 @@
 #include "slr/run/solver_options.hpp"
 
 #include "slr/graph/count.hpp"
+#include "slr/linalg/lmvm.hpp"
 
 namespace slr::run {
 
@@ -31,7 +32,24 @@ ConstrainedOptions constrained_options(const Configuration& config) {
   if (config.method.kind == MethodKind::constrained) options.iterations = config.method.iteration_limit();
   options.tolerance = config.method.tolerance;
   options.engine = svd_engine(config);
+  options.refine_evaluations = config.method.refine.evaluations;
+  options.tao_options = config.method.refine.tao.value_or("");
   return options;
+}
+
+void check_solver_options(const Configuration& config) {
+  if (!config.method.refine.tao) return;
+  try {
+    check_tao_options(*config.method.refine.tao);
+  } catch (const Error& error) {
+    throw Error(ExitCode::configuration, config.where("method.refine.tao") + ": method.refine.tao: " + error.what());
+  }
+}
+
+LeastSquares least_squares(const Communicator& comm, const LayerProblem& problem, const Configuration& config) {
+  return choose_least_squares(
+      config.method.least_squares,
+      {problem.rows, problem.cols, comm.allreduce_value(problem.fit.count), config.method.iteration_limit()});
 }
 
 ProgressCallback step_listener(Progress& progress) {

@@ -46,6 +46,12 @@ constexpr std::array missing{
             "use network, or method.kind: constrained with budget.parameters alone"},
     Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
             "use channel"},
+    Missing{"method.least_squares",
+            [](const Configuration& c) {
+              return is_relaxed(c) && c.method.least_squares != LeastSquares::automatic &&
+                     c.method.least_squares != LeastSquares::gram;
+            },
+            "the relaxed problem needs second moments, use auto or gram"},
     Missing{"budget.latency", [](const Configuration& c) { return is_relaxed(c) && !c.budget.latency.empty(); },
             "use method.kind: constrained"},
     Missing{"pipeline.groups",

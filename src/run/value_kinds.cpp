@@ -141,6 +141,12 @@ Json Path::write(const FilePath& value, PathForm form) {
   return form == PathForm::as_given ? value.given : value.absolute.string();
 }
 
+TaoOptions::Value TaoOptions::read(const Tree& tree, const std::string& key) {
+  auto words = Text::read(tree, key);
+  if (!words.starts_with("-tao_")) refuse_value(tree, key, expected());
+  return words;
+}
+
 Texts::Value Texts::read(const Tree& tree, const std::string& key) {
   if (tree.kind != Tree::Kind::sequence) return {Text::read(tree, key)};
   Value value;

@@ -86,6 +86,14 @@ struct Path {
   [[nodiscard]] static Json write(const FilePath& value, PathForm form);
 };
 
+/// Options of PETSc's minimiser; PETSc itself is asked about them when a job begins (check_tao_options).
+struct TaoOptions {
+  using Value = std::optional<std::string>;
+  [[nodiscard]] static std::string expected() { return "PETSc's words for TAO, such as \"-tao_type cg\""; }
+  [[nodiscard]] static Value read(const Tree& tree, const std::string& key);
+  [[nodiscard]] static Json write(const std::string& value, PathForm) { return value; }
+};
+
 /// One text or a list of texts.
 struct Texts {
   using Value = std::vector<std::string>;

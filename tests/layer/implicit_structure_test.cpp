@@ -61,14 +61,15 @@ TEST(ImplicitStructure, EqualsTheExplicitOneStepByStep) {
   without.start(centred(s, cross.target_mean));
   // The target is rounded to single precision once: its square, and what is explained of it, change by twice that.
   EXPECT_NEAR(without.gain(), with_factor.gain(), 2 * std::ldexp(1.0, -24) * with_factor.gain());
-  // E and, in an iteration, the pass over the samples are in single precision: sums of n, k and N products, amplified by
-  // the root of the condition where E divides by small singular values.
+  // E and, in an iteration, the pass over the samples are in single precision: sums of n, k and N products, amplified
+  // by the root of the condition where E divides by small singular values.
   const double single = 2 * (9 + 60 + 18) * std::ldexp(1.0, -24) * std::sqrt(60 / damping + 1);
   const auto before = weights(s, with_factor.factors(cross.target_mean));
   EXPECT_LT(relative_difference(weights(s, without.factors(cross.target_mean)), before), single);
 
   // One iteration with another target: both see the same samples through their own (equal up to signs) bases.
-  FactoredSplitting admm(world, s.problem, s.scale, in_samples, 1, 1.6), other(world, s.problem, s.scale, in_samples, 1, 1.6);
+  FactoredSplitting admm(world, s.problem, s.scale, in_samples, 1, 1.6),
+      other(world, s.problem, s.scale, in_samples, 1, 1.6);
   with_factor.improve_left(admm.advance(with_factor.map(cross.target_mean)));
   with_factor.improve_right(admm.project(with_factor.left_basis()));
   without.improve_left(other.advance(without.map(cross.target_mean)));
@@ -87,11 +88,42 @@ TEST(ImplicitStructure, SolvesALayerAsWell) {
   ConstrainedOptions options;
   options.pulls = {damping};
   options.tolerance = 0;
+  options.refine_evaluations = 0; // without a factor the basis does not move in it
   const auto explicitly = solve_structure(world, s.problem, s.scale, s.statistics, {{}, 4}, options, {});
   const auto implicitly = solve_structure(world, s.problem, s.scale, in_samples, {{}, 4}, options, {});
   // Thirty iterations of a map that is not a contraction everywhere: compared are the errors, not the weights.
   EXPECT_NEAR(implicitly.report.error_train, explicitly.report.error_train, 0.01 * explicitly.report.error_train);
   EXPECT_NEAR(implicitly.error_selection, explicitly.error_selection, 0.01 * explicitly.error_selection);
+}
+
+TEST(ImplicitStructure, IsTheSameByConjugateGradients) {
+  const Communicator world(MPI_COMM_WORLD);
+  auto recipe = few_samples;
+  recipe.activation = relu();
+  recipe.samples = 40;
+  const Prepared s(world, recipe);
+  const auto kernel = measure_in_samples(world, s.row_grid, s.problem),
+             ksp = measure_in_samples(world, s.row_grid, s.problem, LeastSquares::ksp);
+  EXPECT_EQ(ksp.way, LeastSquares::ksp);
+  const ConstrainedOptions options{.iterations = 8, .tolerance = 0, .pulls = {damping}};
+  const auto a = solve_structure(world, s.problem, s.scale, kernel, {{}, 4}, options, {});
+  const auto b = solve_structure(world, s.problem, s.scale, ksp, {{}, 4}, options, {});
+  // Systems to 1e-10 of the right sides times their condition, at most 6,001, in eight iterations of single precision.
+  EXPECT_NEAR(a.error_selection, b.error_selection, 1e-3 * a.error_selection);
+  EXPECT_NEAR(a.report.error_train, b.report.error_train, 1e-3 * a.report.error_train);
+}
+
+TEST(ImplicitStructure, IsChosenByItsCost) {
+  const auto chosen = [](LeastSquares wanted, const LeastSquaresSize& size) {
+    return choose_least_squares(wanted, size);
+  };
+  EXPECT_EQ(chosen(LeastSquares::automatic, {4096, 25088, 205, 30}), LeastSquares::kernel);
+  EXPECT_EQ(chosen(LeastSquares::automatic, {512, 4608, 16000, 30}), LeastSquares::gram);
+  // One row, one step: fifty products of 4 k N flops against 2 k N^2 and N^3 / 3.
+  EXPECT_EQ(chosen(LeastSquares::automatic, {1, 40000, 10000, 1}), LeastSquares::ksp);
+  EXPECT_EQ(chosen(LeastSquares::automatic, {1, 40000, 80, 1}), LeastSquares::kernel);
+  EXPECT_EQ(chosen(LeastSquares::ksp, {512, 4608, 16000, 30}), LeastSquares::ksp);
+  EXPECT_EQ(chosen(LeastSquares::gram, {4096, 25088, 205, 30}), LeastSquares::gram);
 }
 
 TEST(ImplicitStructure, IsTakenWhereItIsCheaper) {

@@ -50,6 +50,40 @@ TEST(Lmvm, RespectsTheLimit) {
   EXPECT_LE(evaluations, 7 + 30) << "a line search is finished";
 }
 
+TEST(Lmvm, TakesTheOptionsOfACallAlone) {
+  const auto steps = [](const std::string& options) {
+    std::vector<double> x{-1.2, 1};
+    std::vector<double> values;
+    minimize_lmvm(
+        rosenbrock, x, 12,
+        [&](std::span<const double>, double value) {
+          values.push_back(value);
+          return true;
+        },
+        options);
+    return values;
+  };
+  const auto before = steps("");
+  EXPECT_NE(steps("-tao_type cg"), before);
+  EXPECT_NE(steps("-tao_ls_type armijo"), before);
+  EXPECT_EQ(steps(""), before);
+}
+
+TEST(Lmvm, RefusesOptionsThatAreNone) {
+  EXPECT_NO_THROW(check_tao_options("-tao_type cg -tao_ls_type armijo"));
+  EXPECT_NO_THROW(check_tao_options("-tao_ls_ftol 1e-3"));
+  for (const char* options : {"-tao_typ cg", "-tao_type nonsense", "-tao_ls_type", "cg", "-log_view", "-tao_monitor",
+                              "-tao_type cg extra", "-tao_view ascii:/tmp/x", "-tao_ls_ftol -tao_"}) {
+    try {
+      check_tao_options(options);
+      ADD_FAILURE() << options;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::configuration) << options << ": " << error.what();
+    }
+  }
+  EXPECT_NO_THROW(check_tao_options("-tao_type cg")) << "nothing stays behind";
+}
+
 TEST(Lmvm, LetsExceptionsThrough) {
   std::vector<double> x{-1.2, 1};
   const auto failing = [](std::span<const double>, std::span<double>) -> double {

@@ -1,6 +1,6 @@
-#include "slr/linalg/sample_kernel.hpp"
 #include "dist/grids.hpp"
 #include "slr/linalg/gram.hpp"
+#include "slr/linalg/sample_kernel.hpp"
 
 #include <algorithm>
 #include <gtest/gtest.h>
@@ -52,6 +52,31 @@ TEST(SampleKernel, GivesTheInverseOfTheDampedGramMatrix) {
     // c k eps cond: ||C|| < (1 + sqrt(k / n))^2 < 8, cond < 160
     EXPECT_LT(max_difference(product(false, false, m, k, k, solution, damped), b), double(k) * 2.3e-16 * 160 * norm(b));
   }
+}
+
+// The same by conjugate gradients: to 1e-10 of the preconditioned right sides, times the condition below 160 of the
+// damped kernel, twice (of the system, and of what is made of it).
+TEST(SampleKernel, GivesTheSameWithoutBeingFormed) {
+  const auto comm = world();
+  const std::int64_t k = 70, n = 25, m = 11;
+  const auto x = random_matrix<float>(k, n, 47);
+  const auto samples = my_samples(comm, n);
+  const auto mine = columns_of(x, k, samples);
+  const auto means = std::vector<double>(std::size_t(k), 0.1);
+  const auto b = columns_of(random_matrix<double>(m, n, 48), m, samples);
+  const SampleKernel formed(comm, mine, means), unformed(comm, mine, means, "layer fc6", KernelForm::matrix_free);
+  EXPECT_EQ(unformed.samples(), n);
+  for (const double delta : {0.05, 5.0})
+    for (const std::int64_t panel_bytes : {std::int64_t(1), std::int64_t(8 * 70 * 4), std::int64_t(1) << 24}) {
+      auto expected = b, found = b;
+      formed.damped(delta).solve(expected, m);
+      unformed.damped(delta, panel_bytes).solve(found, m);
+      const double size = std::sqrt(comm.allreduce_value(std::pow(norm(expected), 2)));
+      EXPECT_LT(max_difference(found, expected), 1e-10 * 160 * 160 * size);
+    }
+  auto nothing = std::vector<double>(b.size(), 0.0);
+  unformed.damped(0.05).solve(nothing, m);
+  EXPECT_EQ(nothing, std::vector<double>(b.size(), 0.0));
 }
 
 // One kernel, several dampings: the factors do not touch it.

@@ -74,6 +74,27 @@ TEST_P(EveryActivation, ArraysAgreeWithScalars) {
     EXPECT_NEAR(m[i], prox_activation(r, v[i], y[i], 0.7), 1e-15 * (1 + std::abs(v[i])));
 }
 
+TEST_P(EveryActivation, LossHasTheDerivativeOfDifferences) {
+  const Activation r = GetParam();
+  std::mt19937_64 engine(7);
+  std::normal_distribution<double> normal(0, 2);
+  std::vector<float> m(97), y(97), g(97);
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    m[i] = static_cast<float>(normal(engine));
+    y[i] = static_cast<float>(r(normal(engine)));
+  }
+  r.differentiate_loss(m, y, g);
+  constexpr double h = 1e-4; // no value lies so close to a kink
+  for (std::size_t i = 0; i < m.size(); ++i) {
+    const double at = m[i], target = y[i];
+    const double slope = (objective(r, at + h, 0, target, 0) - objective(r, at - h, 0, target, 0)) / (2 * h);
+    // h^2 / 6 times the third derivative, at most 4 (1 + |y|), and a float's rounding.
+    EXPECT_NEAR(g[i], slope, (h * h + 6e-8) * 10 * (1 + std::abs(at) + std::abs(target)))
+        << r.to_text() << " at " << at;
+    EXPECT_LE(r.stationarity_distance(at, target, double(g[i])), 6e-8 * 4 * (1 + std::abs(at) + std::abs(target)));
+  }
+}
+
 TEST_P(EveryActivation, TextRoundTrip) {
   const Activation r = GetParam();
   const auto back = Activation::from_text(r.to_text());

@@ -19,7 +19,8 @@ data:
   validation: {images: t10k.gz, labels: ../labels.gz, first: 5, count: 10000, resize: 256, crop: 224}
   preprocess: {scale: 0.5, mean: [0.1, 0.2, 0.3], std: 2, channels: bgr}
 calibration: {images: 100, positions: 3, inputs: original, seed: 7, files: node, memory: 8e9}
-method: {kind: constrained, grouping: filter, nuclear: 0.1, group: 0.2, iterations: 5, tolerance: 1e-3, svd: gram}
+method: {kind: constrained, grouping: filter, nuclear: 0.1, group: 0.2, iterations: 5, tolerance: 1e-3, svd: gram,
+         least_squares: ksp, refine: {evaluations: 12, tao: -tao_type cg}}
 budget:
   parameters: 4.9
   macs: {at_most: 28.0e6}
@@ -64,6 +65,9 @@ TEST(Configuration, EveryKeyArrives) {
   EXPECT_EQ(c.method.iteration_limit(), 5);
   EXPECT_EQ(c.method.tolerance, 1e-3);
   EXPECT_EQ(c.method.svd, SvdKind::gram);
+  EXPECT_EQ(c.method.least_squares, LeastSquares::ksp);
+  EXPECT_EQ(c.method.refine.evaluations, 12);
+  EXPECT_EQ(c.method.refine.tao, "-tao_type cg");
   ASSERT_EQ(c.budget.parameters.size(), 1U);
   EXPECT_EQ(c.budget.parameters[0].factor, 4.9);
   ASSERT_EQ(c.budget.macs.size(), 1U);
@@ -99,6 +103,8 @@ TEST(Configuration, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_EQ(c.method.kind, default_method_kind);
   EXPECT_EQ(parse("method: {kind: relaxed}").method.iteration_limit(), 300);
   EXPECT_EQ(parse("{method: {kind: constrained}, budget: {parameters: 2}}").method.iteration_limit(), 30);
+  EXPECT_EQ(c.method.refine.evaluations, default_descent_evaluations);
+  EXPECT_FALSE(c.method.refine.tao);
   EXPECT_EQ(c.refine.images, 10000);
   EXPECT_EQ(c.refine.optimizer, refine::Optimizer::automatic);
   EXPECT_FALSE(c.refine.proximal);
@@ -167,7 +173,12 @@ INSTANTIATE_TEST_SUITE_P(
         BadValue{"method: {kind: relax}", "line 1: method.kind is \"relax\", expected one of constrained, relaxed"},
         BadValue{"method: relaxed",
                  "line 1: method is \"relaxed\", expected a mapping with keys of kind, grouping, nuclear, group, "
-                 "iterations, tolerance, svd"},
+                 "iterations, tolerance, svd, least_squares, refine"},
+        BadValue{"method: {refine: {tao: lmvm}}",
+                 "line 1: method.refine.tao is \"lmvm\", expected PETSc's words for TAO, "
+                 "such as \"-tao_type cg\""},
+        BadValue{"method: {least_squares: lsqr}",
+                 "line 1: method.least_squares is \"lsqr\", expected one of auto, gram, kernel, ksp"},
         BadValue{"calibration: {images: 19}", "line 1: calibration.images is \"19\", expected an integer from 20 up"},
         BadValue{"calibration: {images: 20.5}",
                  "line 1: calibration.images is \"20.5\", expected an integer from 20 up"},
@@ -306,8 +317,9 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",
-        "{method: {kind: relaxed}, budget: {latency: 2}}", "budget: {macs: 2, spread: uniform}",
-        "pipeline: {groups: 2}", "pipeline: {schedule: pipelined}", "calibration: {files: node}"})
+        "{method: {kind: relaxed}, budget: {latency: 2}}", "method: {kind: relaxed, least_squares: ksp}",
+        "budget: {macs: 2, spread: uniform}", "pipeline: {groups: 2}", "pipeline: {schedule: pipelined}",
+        "calibration: {files: node}"})
     EXPECT_THAT(unsupported(text), HasSubstr("not available in this version")) << text;
 }
 

@@ -20,7 +20,9 @@ struct ConstrainedOptions {
   std::vector<double> shares{0, 0.2, 0.4, 0.6, 0.8, 1};
   std::int64_t finalists = 3; ///< candidates, best on the linear fit, that get trial iterations (pure ones beside them)
   Engine engine = Engine::automatic;
-  Checkpoints* checkpoints = nullptr; ///< where iterations may be stopped and go on; not kept
+  std::int64_t refine_evaluations = 20; ///< of the true objective, behind the iteration; 0: none
+  std::string tao_options{};            ///< for its minimisation, in PETSc's words
+  Checkpoints* checkpoints = nullptr;   ///< where iterations may be stopped and go on; not kept
 };
 
 struct [[nodiscard]] ConstrainedResult {
@@ -30,13 +32,19 @@ struct [[nodiscard]] ConstrainedResult {
   double pull = 0;
   double error_selection = 0; ///< of the factors, on the selection samples (on the fit samples if there are none)
   EngineCounts engine_counts;
+  std::int64_t refine_evaluations = 0; ///< of the true objective, behind the iteration
+  double refine_gain = 0; ///< share of the selection error that they took away; 0: the iteration's result was kept
 };
 
 /// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by over-relaxed ADMM
 /// on M = W X + b (FactoredSplitting) with FixedStructure's solution as its W-step (delta = mu d / rho, d the mean
 /// diagonal of C), starting from the original values before the activation. mu is the candidate with the smallest error
 /// on the selection samples after a few iterations (ties to the smaller one), and the iterate with the smallest error
-/// there is returned. For the identity the first iterate is the optimum. Collective; the same result on every rank.
+/// there goes on. For the identity the first iterate is the optimum. Collective; the same result on every rank.
+///
+/// Last, the same objective is minimised over the factors U, V, B and b themselves (FactoredObjective, by PETSc/TAO, at
+/// most `refine_evaluations` times its value and gradient), and the result taken if the error on the selection samples
+/// falls.
 ///
 /// Cost per iteration: 2 N (2 q (n + k) + 2 n |S|) / P flops and the same over the selection samples / 2, 2 q k^2 for
 /// the triangular solves. Source of the splitting and its over-relaxation: Boyd et al., Found. Trends Mach. Learn. 3,

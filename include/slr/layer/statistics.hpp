@@ -10,6 +10,15 @@
 
 namespace slr {
 
+/// How the damped least squares of a layer are solved.
+enum class LeastSquares {
+  automatic,
+  gram,   ///< C (k x k) is formed and factored
+  kernel, ///< the kernel of the samples (N x N) is formed and factored; no kept groups
+  ksp     ///< nothing is formed: PETSc's KSP, conjugate gradients on the samples; no kept groups
+};
+[[nodiscard]] std::string to_text(LeastSquares way);
+
 /// What takes the place of C where there are few samples for many columns.
 struct SampleMoments {
   SampleKernel kernel;                ///< K = Xc^T Xc
@@ -26,6 +35,7 @@ struct LayerStatistics {
   double mean_diagonal = 0;       ///< d, trace(C) / k
   double largest_eigenvalue = 0;  ///< of C, an upper estimate within 1 %; not in the implicit form
   std::shared_ptr<const SampleMoments> in_samples; ///< the implicit form
+  LeastSquares way = LeastSquares::gram;           ///< never automatic
 
   /// Whether C exists only as the samples that it is made of.
   [[nodiscard]] bool is_implicit() const { return in_samples != nullptr; }
@@ -37,15 +47,31 @@ struct LayerStatistics {
                                                  const LayerProblem& problem);
 
 /// The implicit form: k (n^2 + 2 N^2 + 2 n N) / P flops; (n^2 + N^2 + n N) / P doubles per rank. Collective. The means
-/// and the mean diagonal have the same bits for every number of ranks.
+/// and the mean diagonal have the same bits for every number of ranks. With `ksp` k (n^2 + 2 n N) / P flops, and the
+/// problem must outlive the result. @pre kernel or ksp
 [[nodiscard]] LayerStatistics measure_in_samples(const Communicator& comm, const Grid& row_grid,
-                                                 const LayerProblem& problem);
+                                                 const LayerProblem& problem, LeastSquares way = LeastSquares::kernel);
 
-/// Whether so few samples make the implicit form the cheaper one: no k x k matrix, and no k^3 / 3 flops for its factor. It has no kept groups. Never where one rank factors C: there all results have the same bits for
-/// every number of ranks, which the implicit form does not promise. Local.
+/// Whether so few samples make the implicit form the cheaper one: no k x k matrix, and no k^3 / 3 flops for its factor.
+/// It has no kept groups. Never where one rank factors C: there all results have the same bits for every number of
+/// ranks, which the implicit form does not promise. Local.
 [[nodiscard]] inline bool is_implicit_cheaper(std::int64_t samples, std::int64_t cols) {
   return cols > CholeskyOptions{}.one_rank_columns && 4 * samples <= cols;
 }
+
+/// The size of a layer's least squares.
+struct LeastSquaresSize {
+  std::int64_t rows = 0, cols = 0, samples = 0;
+  std::int64_t steps = 1; ///< how often they will be solved for all rows
+};
+/// The way that is wanted or, if that is automatic, the one with the fewest flops: gram or kernel as
+/// is_implicit_cheaper says, and ksp in the place of the kernel where the conjugate gradients' products (50 iterations
+/// are assumed, of 4 n k N flops) cost less than forming and factoring it (2 k N^2 + N^3 / 3) and its solves (2 n N^2).
+/// That takes very few rows: N above some 100 n per step. Local.
+[[nodiscard]] LeastSquares choose_least_squares(LeastSquares wanted, const LeastSquaresSize& size);
+/// The statistics for it. Collective, as measure_statistics and measure_in_samples.
+[[nodiscard]] LayerStatistics measure(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem,
+                                      LeastSquares way);
 
 /// W C for W (n x k, on every rank, column-major) in block columns like C: each block is one product of a fixed shape.
 /// Local, 2 n k^2 / P flops.

@@ -17,6 +17,8 @@ struct Structure {
   friend bool operator==(const Structure&, const Structure&) = default;
 };
 
+struct BasisForm;
+
 /// Exact joint optimum of
 ///
 ///   min over W   ||T - W X - b||_F^2 / N + delta ||W - W0||_F^2      with W_S free and rank(W_R) <= r
@@ -83,6 +85,10 @@ public:
   /// The weights as they stand, for targets of this mean. Local.
   [[nodiscard]] FactoredMap map(const std::vector<double>& target_mean) const;
   [[nodiscard]] LayerFactors factors(const std::vector<double>& target_mean) const;
+  /// C + delta I, the columns in the order of kept_then_rest, and its part on the kept columns; null in the implicit
+  /// form. Local.
+  [[nodiscard]] const CholeskyFactor* factor() const { return whole_ ? &*whole_ : nullptr; }
+  [[nodiscard]] const CholeskyFactor* kept_factor() const { return kept_ ? &*kept_ : nullptr; }
   /// U Sigma T L^-1 cut to a lower rank, n x k in the columns' own order. Local, 2 n k rank flops.
   [[nodiscard]] std::vector<double> low_rank_part(std::int64_t rank) const;
 
@@ -96,6 +102,7 @@ public:
   void solve(DistMatrix<double>& b) const;
 
 private:
+  [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
   void set_right_in_samples(const std::vector<double>& r); ///< E from U^T R, q x (samples of this rank)
   void add_pull_on_features(); ///< left_ += delta W0 E^T, a share of the columns on each rank

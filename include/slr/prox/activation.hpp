@@ -21,6 +21,9 @@ struct Activation {
   [[nodiscard]] double operator()(double m) const;
   /// r of an array, element by element. Local, linear. @pre equal sizes
   void apply(std::span<const float> m, std::span<float> r) const;
+  /// g = (r(m) - y) r'(m), the derivative of m -> 1/2 (y - r(m))^2, element by element; at a kink that of the piece
+  /// below it. Local, linear. @pre equal sizes
+  void differentiate_loss(std::span<const float> m, std::span<const float> y, std::span<float> g) const;
   /// The distance of `lambda` to the set of (generalised) derivatives of m -> 1/2 (y - r(m))^2 at m: zero at a
   /// stationary point of the loss minus lambda m. At a kink the set is the interval between the one-sided derivatives.
   /// Local.

@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// The configuration of a job: what the YAML file says, with every default filled in.
+#include "slr/layer/statistics.hpp"
 #include "slr/mpi/communicator.hpp"
 #include "slr/refine/refine.hpp"
 
@@ -30,6 +31,9 @@ enum class OnFailure { stop, keep_dense };
 inline constexpr MethodKind default_method_kind = MethodKind::constrained;
 /// Passes of the refinement over its images in a configuration that names none; 0 is off.
 inline constexpr std::int64_t default_refine_epochs = 0;
+
+/// Evaluations of a layer's true objective in a configuration that says nothing of them; 0 is none.
+inline constexpr std::int64_t default_descent_evaluations = 20;
 
 /// A path as the user wrote it, and what it means: relative to the configuration file, or, in `--set`, to the current
 /// folder.
@@ -77,6 +81,11 @@ struct Method {
   std::optional<std::int64_t> iterations;
   double tolerance = 1.0e-4;
   SvdKind svd = SvdKind::automatic;
+  LeastSquares least_squares = LeastSquares::automatic;
+  struct {
+    std::int64_t evaluations = default_descent_evaluations; ///< of a layer's true objective, behind the iteration
+    std::optional<std::string> tao;                         ///< PETSc's words for its minimisation
+  } refine;
   /// `iterations`, else what is usual for the kind.
   [[nodiscard]] std::int64_t iteration_limit() const {
     return iterations.value_or(kind == MethodKind::constrained ? 30 : 300);

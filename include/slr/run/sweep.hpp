@@ -34,6 +34,7 @@ struct LayerOutcome {
   std::optional<Relaxed> relaxed;
   double error_heldout = 0;
   std::int64_t samples = 0; ///< fitted ones
+  LeastSquares least_squares = LeastSquares::gram;
   EngineCounts engine_counts;
   double seconds = 0;
   double structure_seconds = 0; ///< that a parallel schedule took for the structure, before
