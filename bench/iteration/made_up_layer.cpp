@@ -73,12 +73,13 @@ slr::LayerProblem made_up_layer(const LayerSize& size, std::uint64_t seed) {
     const float factor = (j / group) % 10 == 3 ? 3.0F : 1.0F;
     for (std::int64_t i = 0; i < n; ++i) weights[static_cast<std::size_t>(j * n + i)] *= factor;
   }
-  problem.weights.assign(weights.begin(), weights.end());
+  problem.weights = weights;
   std::vector<double> mean(static_cast<std::size_t>(k), 0.0);
   for (std::size_t i = 0; i < fit.x.size(); ++i) mean[i % mean.size()] += fit.x[i] / static_cast<double>(count);
   problem.bias.assign(static_cast<std::size_t>(n), 0.0);
-  slr::blas::gemm(Op::none, Op::none, n, 1, k, -1.0, problem.weights.data(), n, mean.data(), k, 0.0,
-                  problem.bias.data(), n); // half of the values before the activation are negative
+  const std::vector<double> wide(weights.begin(), weights.end());
+  slr::blas::gemm(Op::none, Op::none, n, 1, k, -1.0, wide.data(), n, mean.data(), k, 0.0, problem.bias.data(),
+                  n); // half of the values before the activation are negative
 
   fit.linear.resize(static_cast<std::size_t>(n * count));
   for (std::int64_t s = 0; s < count; ++s)

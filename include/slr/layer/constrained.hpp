@@ -20,7 +20,7 @@ struct ConstrainedOptions {
   std::vector<double> shares{0, 0.2, 0.4, 0.6, 0.8, 1};
   std::int64_t finalists = 3; ///< candidates, best on the linear fit, that get trial iterations (pure ones beside them)
   Engine engine = Engine::automatic;
-  std::int64_t refine_evaluations = 20; ///< of the true objective, behind the iteration; 0: none
+  std::int64_t refine_evaluations = 0; ///< of the true objective, behind the iteration; 0: none
   std::string tao_options{};            ///< for its minimisation, in PETSc's words
   Checkpoints* checkpoints = nullptr;   ///< where iterations may be stopped and go on; not kept
 };

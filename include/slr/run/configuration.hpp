@@ -33,7 +33,7 @@ inline constexpr MethodKind default_method_kind = MethodKind::constrained;
 inline constexpr std::int64_t default_refine_epochs = 0;
 
 /// Evaluations of a layer's true objective in a configuration that says nothing of them; 0 is none.
-inline constexpr std::int64_t default_descent_evaluations = 20;
+inline constexpr std::int64_t default_descent_evaluations = 0;
 
 /// A path as the user wrote it, and what it means: relative to the configuration file, or, in `--set`, to the current
 /// folder.
