@@ -21,8 +21,8 @@ struct ConstrainedOptions {
   std::int64_t finalists = 3; ///< candidates, best on the linear fit, that get trial iterations (pure ones beside them)
   Engine engine = Engine::automatic;
   std::int64_t refine_evaluations = 0; ///< of the true objective, behind the iteration; 0: none
-  std::string tao_options{};            ///< for its minimisation, in PETSc's words
-  Checkpoints* checkpoints = nullptr;   ///< where iterations may be stopped and go on; not kept
+  std::string tao_options{};           ///< for its minimisation, in PETSc's words
+  Checkpoints* checkpoints = nullptr;  ///< where iterations may be stopped and go on; not kept
 };
 
 struct [[nodiscard]] ConstrainedResult {

@@ -15,8 +15,8 @@ namespace slr {
 ///
 /// `inverse` (k x k) and `weights` (n x k) are in block columns on a 1 x P grid and are consumed. Collective; the same
 /// groups on every rank, in increasing order, and for every number of ranks: each block of columns is updated by
-/// products of one shape. About k^2 (2/3 k + n) / P flops to eliminate everything, one gather of (k + n) |D| numbers per
-/// round.
+/// products of one shape. About k^2 (2/3 k + n) / P flops to eliminate everything, one gather of (k + n) |D| numbers
+/// per round.
 [[nodiscard]] std::vector<std::int64_t> kept_by_elimination(const Communicator& comm, DistMatrix<double> inverse,
                                                             DistMatrix<double> weights, std::int64_t group_columns,
                                                             std::int64_t count);

@@ -29,10 +29,10 @@ struct LayerProblem {
   std::int64_t group_columns = 1; ///< neighbouring columns of one input channel; divides cols
   Activation activation;
   std::vector<float> weights; ///< W0, the original weights, n x k column-major, on every rank
-  std::vector<double> bias;    ///< b0, n
-  Samples fit;                 ///< what weights are computed from
-  Samples selection;           ///< what choices are judged by
-  Samples report;              ///< what nothing is ever chosen by
+  std::vector<double> bias;   ///< b0, n
+  Samples fit;                ///< what weights are computed from
+  Samples selection;          ///< what choices are judged by
+  Samples report;             ///< what nothing is ever chosen by
 
   [[nodiscard]] std::int64_t groups() const { return cols / group_columns; }
 };

@@ -43,8 +43,8 @@ struct BasisForm;
 ///
 ///   P C^-1 = W0 + R Xc^T,     Q Q^T = P C^-1 P^T = Tc Tc^T / N + delta (W0 W0^T - R D^T),
 ///
-/// which gives U and Sigma, and E = Sigma^-1 (U^T W0 + U^T R Xc^T); in the half steps the same with U^T T in the place of
-/// T. W0 W0^T, K and S are measured once per layer (SampleMoments); a half step costs 2 n k q flops, in single
+/// which gives U and Sigma, and E = Sigma^-1 (U^T W0 + U^T R Xc^T); in the half steps the same with U^T T in the place
+/// of T. W0 W0^T, K and S are measured once per layer (SampleMoments); a half step costs 2 n k q flops, in single
 /// precision.
 ///
 /// Otherwise L is computed once per structure and delta: k^3 / 3 flops (and |S|^3 / 3 for C_SS). A floor of 1e-9 of C's
@@ -63,8 +63,8 @@ public:
   /// The optimum for P = Tc Xc^T / N (the pull is added here). Collective. n k^2 flops and a truncation.
   /// @pre not the implicit form
   void start(const DistMatrix<double>& p);
-  /// The optimum for Tc on this rank's fit samples, n x N. Collective. 2 n^2 N + 2 n k q flops and the eigenvalues of an
-  /// n x n matrix. @pre the implicit form
+  /// The optimum for Tc on this rank's fit samples, n x N. Collective. 2 n^2 N + 2 n k q flops and the eigenvalues of
+  /// an n x n matrix. @pre the implicit form
   void start(std::span<const float> target);
   /// ||T||^2 - objective at the solution of `start`, per sample: ||Q_S||_F^2 + sum of sigma_i^2. Local.
   [[nodiscard]] double gain() const { return gain_; }
