@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The three schedules on a small job: the same results for every number of ranks and groups, and clean ends.
 
-    tests/jobs/schedules.py BIN_DIR WORK_DIR parallel|pipelined|ends [CASES]      CASES: only so many of them (all)
+    tests/jobs/schedules.py BIN_DIR WORK_DIR parallel|pipelined|ends [CASES]
+
+CASES: only so many of them, and batches of two items (all)
 """
 import json
 import os
@@ -62,11 +64,13 @@ def parallel(binaries, work, cases):
 
 def pipelined(binaries, work, cases):
     """Every item has the bits of the sequential job, under delays and for groups of all sizes."""
-    items = len(FACTORS) + 1
-    run(binaries, 2, work / "sequential", [BATCH])
+    items = 2 if cases else len(FACTORS) + 1
+    batch = "batch=[{budget: {parameters: 3}}, {calibration: {seed: 2}}]" if cases else BATCH
+    run(binaries, 2, work / "sequential", [batch])
     for ranks, groups, seed in ((4, 3, 3), (1, 1, 0), (2, 2, 1), (3, 3, 2), (6, 4, 4))[:cases]:
         output = work / f"pipelined-{ranks}-{groups}"
-        run(binaries, ranks, output, [BATCH] + schedule("pipelined", groups), environment={"SLR_TEST_DELAYS": str(seed)})
+        run(binaries, ranks, output, [batch] + schedule("pipelined", groups),
+            environment={"SLR_TEST_DELAYS": str(seed)})
         for i in range(1, items + 1):
             name = f"batch-{i}"
             if bits(output / name) != bits(work / "sequential" / name):
@@ -130,7 +134,8 @@ def main():
     binaries, work, mode = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve(), sys.argv[3]
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    {"parallel": parallel, "pipelined": pipelined, "ends": ends}[mode](binaries, work, int(sys.argv[4]) if len(sys.argv) > 4 else None)
+    cases = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    {"parallel": parallel, "pipelined": pipelined, "ends": ends}[mode](binaries, work, cases)
     print(f"{mode}: as it should be")
 
 
