@@ -124,14 +124,14 @@ void DampedKernel::solve(std::vector<double>& b, std::int64_t rows) const {
 /// One system for a panel of rows at a time: its vectors are the panel's values, its operator B -> (B Xc^T) Xc + N
 /// delta B, so that all products are of matrices, and all rows share the iterations.
 void DampedKernel::solve_matrix_free(std::vector<double>& b, std::int64_t rows) const {
-  const auto& [local, means] = *state_->unformed;
+  const auto& samples = *state_->unformed;
   const auto& dealt = state_->dealt;
-  const auto k = std::ssize(means);
+  const auto k = std::ssize(samples.means);
   const auto for_each_chunk = [&](auto&& use) {
     std::vector<double> chunk;
     for (std::int64_t first = 0; first < dealt.mine; first += chunk_samples) {
       const auto count = std::min(chunk_samples, dealt.mine - first);
-      widen(local.data() + first * k, count, means, chunk);
+      widen(samples.local.data() + first * k, count, samples.means, chunk);
       use(first, count, chunk.data());
     }
   };
@@ -225,18 +225,18 @@ std::int64_t SampleKernel::samples() const {
 
 DampedKernel SampleKernel::damped(double delta, std::int64_t panel_bytes) const {
   require(delta > 0 && std::isfinite(delta) && panel_bytes > 0, "a damped kernel needs delta > 0");
-  const auto& [comm, dealt, context, kernel, unformed] = *state_;
-  const double shift = static_cast<double>(dealt.total) * delta;
+  const State& s = *state_;
+  const double shift = static_cast<double>(s.dealt.total) * delta;
   const auto damped_by = [&](DistMatrix<double> factor) {
     return DampedKernel(std::make_unique<DampedKernel::State>(DampedKernel::State{
-        Communicator(comm.handle()), dealt, panel_bytes, std::move(factor), unformed, shift, context}));
+        Communicator(s.comm.handle()), s.dealt, panel_bytes, std::move(factor), s.unformed, shift, s.context}));
   };
-  if (unformed) return damped_by({});
-  auto factor = kernel.clone();
+  if (s.unformed) return damped_by({});
+  auto factor = s.kernel.clone();
   factor.for_each_diagonal([&](std::int64_t, double& value) { value += shift; });
-  if (scalapack::potrf(Uplo::lower, factor, context) != 0)
+  if (scalapack::potrf(Uplo::lower, factor, s.context) != 0)
     throw Error(ExitCode::numerical,
-                context + (context.empty() ? "" : ": ") +
+                s.context + (s.context.empty() ? "" : ": ") +
                     "the damped kernel of the samples is not positive definite; raise the damping");
   return damped_by(std::move(factor));
 }
