@@ -3,9 +3,9 @@
 
     SLR_REAL_DATA=FOLDER bench/capture/run.py [--bin build/bin] [NETWORK...]
 
-One rank, one thread, processor time each. Both are per image: ours the difference between two runs of slr_calibrate of different numbers
-of images (so that reading the model and preparing primitives do not count, which ONNX Runtime does not count either),
-the better of two; ONNX Runtime's the best of several batch sizes. Table and CSV
+One rank, one thread, processor time each. Both are per image: ours the difference between two runs of slr_calibrate of
+different numbers of images (so that reading the model and preparing primitives do not count, which ONNX Runtime does not
+count either), the better of two; ONNX Runtime's the best of several batch sizes. Table and CSV
 (`network,images,capture_seconds,ort_seconds,ratio`). Without SLR_REAL_DATA it says so and ends with 0.
 """
 import argparse
@@ -76,9 +76,9 @@ def main():
         theirs = float(subprocess.run(["node", ROOT / "bench/capture/ort.mjs", model, shape, str(counts[1] - counts[0]),
                                        *map(str, batches)], check=True, capture_output=True, text=True,
                                       env=environment).stdout)
-        print(f"{network:<16} {counts[1] - counts[0]:>7} {1e3 * ours:>11.3f} {1e3 * theirs:>16.3f} {ours / theirs:>6.2f}",
-              flush=True)
-        rows.append(f"{network},{counts[1] - counts[0]},{ours:.6g},{theirs:.6g},{ours / theirs:.3f}")
+        images = counts[1] - counts[0]
+        print(f"{network:<16} {images:>7} {1e3 * ours:>11.3f} {1e3 * theirs:>16.3f} {ours / theirs:>6.2f}", flush=True)
+        rows.append(f"{network},{images},{ours:.6g},{theirs:.6g},{ours / theirs:.3f}")
         shutil.rmtree(work / network, ignore_errors=True)
     (work / "capture.csv").write_text("\n".join(["network,images,capture_seconds,ort_seconds,ratio", *rows, ""]))
 

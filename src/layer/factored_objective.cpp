@@ -225,7 +225,7 @@ RawGradient FactoredObjective::State::loss(const BasisForm& here) const {
   comm.allreduce(std::span<double>(largest), Reduction::max);
   if (largest.back() > 0)
     throw Error(ExitCode::numerical, context_of(problem) + ": the refinement diverged (a value is not finite); use "
-                                                           "method.refine.iterations: 0");
+                                                           "method.refine.evaluations: 0");
 
   const auto row_exponent = exponents_above(part(0, rows));
   std::vector<int> input_exponent = scale.exponent, kept_exponent;
@@ -372,8 +372,9 @@ double FactoredObjective::evaluate(std::span<const double> x, std::span<double> 
   add_to(raw.left, pull.left);
   add_to(raw.kept, pull.kept);
   add_to(raw.projected, pull.projected);
+  const double value = (raw.value + pull.value) / state_->output_squared;
   state_->to_coordinates(std::move(raw), gradient);
-  return (raw.value + pull.value) / state_->output_squared;
+  return value;
 }
 
 FactoredMap FactoredObjective::map(std::span<const double> x) const {

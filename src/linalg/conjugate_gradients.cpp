@@ -16,10 +16,6 @@ namespace {
 
 constexpr PetscInt most_iterations = 10'000;
 
-struct VecOwner {
-  Vec handle = nullptr;
-  ~VecOwner() { (void)VecDestroy(&handle); }
-};
 struct MatOwner {
   Mat handle = nullptr;
   ~MatOwner() { (void)MatDestroy(&handle); }

@@ -46,10 +46,6 @@ private:
   PetscOptions handle_ = nullptr;
 };
 
-struct VecOwner {
-  Vec handle = nullptr;
-  ~VecOwner() { (void)VecDestroy(&handle); }
-};
 struct TaoOwner {
   Tao handle = nullptr;
   ~TaoOwner() { (void)TaoDestroy(&handle); }

@@ -15,8 +15,8 @@ void check_petsc(PetscErrorCode code, const char* operation) {
               std::string(operation) + " failed in PETSc: " + (words != nullptr ? words : "unknown error"));
 }
 
-// It cannot be started a second time after its end (its registers
-/// of methods stay empty), so it ends when MPI does: MPI_Finalize first deletes what hangs on MPI_COMM_SELF.
+// It cannot be started a second time after its end (its registers of methods stay empty), so it ends when MPI does:
+// MPI_Finalize first deletes what hangs on MPI_COMM_SELF.
 void ensure_petsc() {
   PetscBool is_there = PETSC_FALSE;
   check_petsc(PetscInitialized(&is_there), "PetscInitialized");

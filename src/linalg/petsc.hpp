@@ -1,7 +1,7 @@
 #pragma once
 /// \file
 /// What all uses of PETSc share.
-#include <petscsys.h>
+#include <petscvec.h>
 
 namespace slr {
 
@@ -9,5 +9,10 @@ namespace slr {
 void check_petsc(PetscErrorCode code, const char* operation);
 /// Starts PETSc for this process alone unless it runs. Local.
 void ensure_petsc();
+
+struct VecOwner {
+  Vec handle = nullptr;
+  ~VecOwner() { (void)VecDestroy(&handle); }
+};
 
 } // namespace slr

@@ -135,13 +135,14 @@ Error NodeGroups::other_failed() {
 void NodeGroups::meet(std::optional<Error> mine) const {
   if (mine && mine->what() == std::string(other_failed().what())) mine.reset(); // that group tells why
   if (mine && group_.is_root())
-    for (int g = 0; g < count(); ++g) // empty messages are sent eagerly: nobody has to receive them
-      for (const int other : members(g)) {
-        if (g == mine_) break;
+    for (int g = 0; g < count(); ++g) {
+      if (g == mine_) continue;
+      for (const int other : members(g)) { // empty messages are sent eagerly: nobody has to receive them
         MPI_Request sent = MPI_REQUEST_NULL;
         check_mpi(MPI_Isend(nullptr, 0, MPI_BYTE, other, 0, alerts_.handle(), &sent), "MPI_Isend");
         MPI_Request_free(&sent);
       }
+    }
   {
     const Waiting waiting("the meeting of all groups", true);
     LastMeeting meeting(alerts_);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 namespace slr {
 
@@ -32,14 +31,6 @@ double end_of(const std::vector<Turn>& turns) {
   return end;
 }
 
-double idle_share(const std::vector<Turn>& turns, const std::vector<int>& ranks_of_group) {
-  double busy = 0;
-  for (const auto& turn : turns)
-    busy += (turn.end_seconds - turn.begin_seconds) * ranks_of_group[static_cast<std::size_t>(turn.group)];
-  const double all = end_of(turns) * std::accumulate(ranks_of_group.begin(), ranks_of_group.end(), 0.0);
-  return all > 0 ? 1 - busy / all : 0;
-}
-
 std::vector<std::size_t> cut_into_stages(const JobTimes& seconds, std::size_t groups) {
   const auto jobs = seconds.size();
   const double infinity = std::numeric_limits<double>::infinity();
@@ -61,21 +52,6 @@ std::vector<std::size_t> cut_into_stages(const JobTimes& seconds, std::size_t gr
   std::vector<std::size_t> first(groups + 1, jobs);
   for (std::size_t g = groups; g-- > 0;) first[g] = begin[g][first[g + 1]];
   return first;
-}
-
-std::vector<Turn> pipeline_turns(const JobTimes& seconds) {
-  std::vector<Turn> turns;
-  std::vector<double> free_at;
-  for (std::size_t item = 0; item < seconds.size(); ++item) {
-    double arrived = 0;
-    free_at.resize(seconds[item].size(), 0.0);
-    for (std::size_t stage = 0; stage < seconds[item].size(); ++stage) {
-      const double begin = std::max(arrived, free_at[stage]);
-      arrived = free_at[stage] = begin + seconds[item][stage];
-      turns.push_back({item, static_cast<int>(stage), begin, arrived});
-    }
-  }
-  return turns;
 }
 
 } // namespace slr

@@ -31,7 +31,7 @@ Flops count_flops(const LayerWork& w) {
 }
 
 double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machine) {
-  constexpr double one_rank_columns = 1800, collectives_per_iteration = 6, factor_bytes = 8;
+  constexpr double one_rank_columns = 1792, collectives_per_iteration = 6;
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), s = static_cast<double>(w.kept_columns);
   const double q = basis_size(w), p = ranks;
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
@@ -41,8 +41,10 @@ double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machin
   const double seconds = flops.single_precision / p / machine.single_precision +
                          (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision;
   if (ranks == 1) return seconds;
-  const double moments = w.is_implicit ? n * k : k * k + n * k;
-  const double bytes = factor_bytes * (moments + factors * n * k + iterations * (2 * q * (n + k) + n * s));
+  const auto samples = static_cast<double>(w.samples);
+  const double bytes = w.is_implicit ? 8 * (n * n + samples * samples + factors * (n * n + 2 * n * samples)) +
+                                           (factors + iterations) * (4 * q * k + 8 * q * (n + 2 * samples))
+                                     : 8 * (k * k + n * k + factors * n * k + iterations * (2 * q * (n + k) + n * s));
   return seconds + bytes / machine.bytes +
          (iterations + factors) * collectives_per_iteration * std::log2(p) * machine.step_seconds;
 }

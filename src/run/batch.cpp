@@ -44,19 +44,6 @@ struct BatchJob {
   std::optional<std::int64_t> limit;
 };
 
-/// The networks of the items, each file read once.
-std::vector<std::shared_ptr<const Network>> load_networks(const Communicator& comm,
-                                                          const std::vector<Configuration>& items) {
-  std::map<std::filesystem::path, std::shared_ptr<const Network>> known;
-  std::vector<std::shared_ptr<const Network>> networks;
-  for (const auto& item : items) {
-    auto& network = known[item.model.absolute];
-    if (!network) network = std::make_shared<const Network>(load_network(comm, item.model.absolute));
-    networks.push_back(network);
-  }
-  return networks;
-}
-
 /// Images, features and curves of an item that has the same ones. On one rank.
 void share_first_stages(const OutputFiles& from, const OutputFiles& to) {
   const auto link = [](const std::filesystem::path& target, const std::filesystem::path& path) {
@@ -163,6 +150,18 @@ nlohmann::ordered_json compress_pipelined(const Communicator& comm, const Config
 }
 
 } // namespace
+
+std::vector<std::shared_ptr<const Network>> load_networks(const Communicator& comm,
+                                                          const std::vector<Configuration>& items) {
+  std::map<std::filesystem::path, std::shared_ptr<const Network>> known;
+  std::vector<std::shared_ptr<const Network>> networks;
+  for (const auto& item : items) {
+    auto& network = known[item.model.absolute];
+    if (!network) network = std::make_shared<const Network>(load_network(comm, item.model.absolute));
+    networks.push_back(network);
+  }
+  return networks;
+}
 
 std::string batch_name(std::size_t index) {
   return "batch-" + std::to_string(index + 1);

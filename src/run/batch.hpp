@@ -2,8 +2,10 @@
 // Several compressions in one job.
 #include "slr/base/error.hpp"
 #include "slr/run/configuration.hpp"
+#include "slr/run/network.hpp"
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +19,10 @@ namespace slr::run {
 /// own. A pipelined batch gives what a sequential one does, so each of its items is a sequential job. Local.
 /// \throws Error{configuration} naming the item
 [[nodiscard]] std::vector<Configuration> batch_items(const Configuration& config);
+
+/// The networks of the items, each file read once. Collective.
+[[nodiscard]] std::vector<std::shared_ptr<const Network>> load_networks(const Communicator& comm,
+                                                                        const std::vector<Configuration>& items);
 
 /// Does all items, each as if it was a job by itself, and writes a report over all of them: one after the other by
 /// `compress_one`, or pipelined. What is finished of an earlier start is not done again. Collective; the exit code that

@@ -182,11 +182,11 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   options.trial_iterations = trial_iterations;
   options.pulls = {1e-3, 1e-2, 1e-1};
   options.checkpoints = &checkpoints;
-  progress.stage("curves", count, curve_weights(network, dense_reasons, images / 10, config));
+  const auto behind = products_behind(network);
+  progress.stage("curves", count, curve_weights(network, dense_reasons, behind, images / 10, config));
   Curves result;
   auto& curves = result.layers;
   curves.resize(network.layers.size());
-  const auto behind = products_behind(network);
   Stopwatch stopwatch(comm, network, needs_latency(config));
   std::int64_t finished = 0; // layers of an earlier start
   if (const auto saved = checkpoints.take("curves")) {

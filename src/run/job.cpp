@@ -134,14 +134,12 @@ ExitCode show_plan(const Communicator& comm, const Configuration& config, const 
   if (!config.layers.empty())
     throw Error(ExitCode::usage, "--plan predicts the job of a network; leave it out to compress layers without one");
   const auto configs = config.batch.empty() ? std::vector{config} : batch_items(config);
-  std::vector<Network> networks;
-  networks.reserve(configs.size());
+  const auto networks = load_networks(comm, configs);
   std::vector<PlanItem> items;
-  for (const auto& each : configs) {
-    const auto& network = networks.emplace_back(load_network(comm, each.model.absolute));
-    const auto dense = dense_reasons(network, each);
-    items.push_back({config.batch.empty() ? "" : batch_name(items.size()), network, dense,
-                     budget_points(network, dense, each), each});
+  for (std::size_t i = 0; i < configs.size(); ++i) {
+    const auto dense = dense_reasons(*networks[i], configs[i]);
+    items.push_back({config.batch.empty() ? "" : batch_name(i), *networks[i], dense,
+                     budget_points(*networks[i], dense, configs[i]), configs[i]});
   }
   const auto nodes = planned_nodes(comm, options);
   const auto measured = measure_machine(comm);

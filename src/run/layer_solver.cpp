@@ -130,6 +130,16 @@ std::vector<std::string> reasons_with(const LayerJob& job, std::vector<std::stri
   return dense_reasons;
 }
 
+LayerBudget budget_of(const LayerJob& job, const std::vector<std::string>& reasons, std::int64_t parameter_limit) {
+  LayerBudget budget{parameter_limit - graph::count(job.network.model).parameters, 0};
+  for (std::size_t i = 0; i < reasons.size(); ++i) {
+    if (!reasons[i].empty()) continue;
+    budget.left += dense_parameters(job.network, job.network.layers[i]);
+    budget.expected += job.allotment.parameters[i];
+  }
+  return budget;
+}
+
 LayerOutcome dense_outcome(const Network& network, std::size_t index, const std::string& reason) {
   const auto& layer = network.layers[index];
   LayerOutcome outcome;

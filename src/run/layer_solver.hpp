@@ -23,6 +23,18 @@ struct LayerJob {
 [[nodiscard]] std::vector<std::string> reasons_with(const LayerJob& job, std::vector<std::string> dense_reasons,
                                                     std::optional<std::int64_t> parameter_limit);
 
+/// What a limit leaves for the layers that do not stay dense, and the parameters that they are expected to need: they
+/// share it in that proportion.
+struct LayerBudget {
+  std::int64_t left = 0, expected = 0;
+  [[nodiscard]] std::int64_t share(std::int64_t parameters) const {
+    return expected > 0 ? left * parameters / expected : 0;
+  }
+};
+/// `reasons`: as reasons_with gives them. Local.
+[[nodiscard]] LayerBudget budget_of(const LayerJob& job, const std::vector<std::string>& reasons,
+                                    std::int64_t parameter_limit);
+
 /// A layer that nothing was done with. Local.
 [[nodiscard]] LayerOutcome dense_outcome(const Network& network, std::size_t index, const std::string& reason);
 

@@ -1,7 +1,6 @@
 #include "layer_sweep.hpp"
 
 #include "slr/base/trace.hpp"
-#include "slr/graph/count.hpp"
 #include "slr/mpi/agree.hpp"
 
 #include <chrono>
@@ -20,14 +19,7 @@ LayerSweep::LayerSweep(const LayerJob& job, std::vector<std::string> dense_reaso
     : job_(job), reasons_(reasons_with(job, std::move(dense_reasons), parameter_limit)), limit_(parameter_limit),
       inputs_folder_(std::move(inputs_folder)), share_(share_of_rank(job.comm, job.config.calibration.images)),
       sampling_(sampling_of(job.config)), result_{job.network.model, {}, false} {
-  // The layers share what the limit leaves in proportion to what they are expected to need; what one does not use goes
-  // to the next.
-  budget_left_ = limit_.value_or(0) - graph::count(job.network.model).parameters;
-  for (std::size_t i = 0; i < reasons_.size(); ++i) {
-    if (!reasons_[i].empty()) continue;
-    budget_left_ += dense_parameters(job.network, job.network.layers[i]);
-    expected_left_ += job.allotment.parameters[i];
-  }
+  if (limit_) budget_ = budget_of(job, reasons_, *limit_); // what one layer does not use goes to the next
 }
 
 std::vector<Frontier::Batch> LayerSweep::leave() {
@@ -48,7 +40,7 @@ std::vector<float> LayerSweep::inputs_of_next(bool is_wanted) {
 
 std::optional<std::int64_t> LayerSweep::allowance() const {
   if (!limit_) return std::nullopt;
-  return expected_left_ > 0 ? budget_left_ * job_.allotment.parameters[next()] / expected_left_ : 0;
+  return budget_.share(job_.allotment.parameters[next()]);
 }
 
 void LayerSweep::take(LayerOutcome earlier) {
@@ -86,8 +78,8 @@ void LayerSweep::put(LayerOutcome outcome) {
   if (outcome.is_compressed) replace(layer, result_.model, outcome);
   if (outcome.dense_reason.starts_with(failed_layer)) result_.is_failure_tolerated = true;
   if (reasons_[i].empty()) {
-    budget_left_ -= outcome.parameters_after;
-    expected_left_ -= job_.allotment.parameters[i];
+    budget_.left -= outcome.parameters_after;
+    budget_.expected -= job_.allotment.parameters[i];
   }
   result_.layers.push_back(std::move(outcome));
 }

@@ -44,7 +44,7 @@ private:
   std::filesystem::path inputs_folder_;
   Share share_;
   infer::Sampling sampling_;
-  std::int64_t budget_left_ = 0, expected_left_ = 0; ///< of the layers to come
+  LayerBudget budget_; ///< of the layers to come, if there is a limit
   SweepResult result_;
   std::optional<Frontier> frontier_;
 };

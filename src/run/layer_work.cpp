@@ -57,8 +57,7 @@ std::vector<double> products_behind(const Network& network) {
 }
 
 std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
-                                  std::int64_t images, const Configuration& config) {
-  const auto behind = products_behind(network);
+                                  const std::vector<double>& behind, std::int64_t images, const Configuration& config) {
   std::vector<double> weights(network.layers.size(), 0.0);
   for (std::size_t i = 0; i < weights.size(); ++i) {
     const auto& layer = network.layers[i];

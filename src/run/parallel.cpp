@@ -3,7 +3,6 @@
 #include "group_checkpoints.hpp"
 #include "slr/base/trace.hpp"
 #include "slr/dist/redistribute.hpp"
-#include "slr/graph/count.hpp"
 #include "slr/layer/block_columns.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/layer_work.hpp"
@@ -61,14 +60,9 @@ std::vector<std::optional<std::int64_t>> allowances(const LayerJob& job, const s
                                                     std::optional<std::int64_t> limit) {
   std::vector<std::optional<std::int64_t>> result(reasons.size());
   if (!limit) return result;
-  std::int64_t left = *limit - graph::count(job.network.model).parameters, expected = 0;
-  for (std::size_t i = 0; i < reasons.size(); ++i) {
-    if (!reasons[i].empty()) continue;
-    left += graph::layer_parameters(job.network.model, job.network.layers[i].name);
-    expected += job.allotment.parameters[i];
-  }
+  const auto budget = budget_of(job, reasons, *limit);
   for (std::size_t i = 0; i < reasons.size(); ++i)
-    if (reasons[i].empty()) result[i] = left * job.allotment.parameters[i] / std::max<std::int64_t>(1, expected);
+    if (reasons[i].empty()) result[i] = budget.share(job.allotment.parameters[i]);
   return result;
 }
 

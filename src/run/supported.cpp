@@ -1,5 +1,5 @@
 // What the configuration language has and this version does not do yet: the only such list. An entry goes when its
-// feature comes.
+// feature comes. And what contradicts itself across keys.
 #include "slr/run/configuration.hpp"
 
 #include <algorithm>
@@ -8,7 +8,8 @@
 namespace slr::run {
 namespace {
 
-struct Missing {
+/// A combination that is refused.
+struct Refused {
   const char* key;
   bool (*is_asked_for)(const Configuration&);
   const char* instead;
@@ -23,64 +24,73 @@ bool is_own(const Configuration& c) {
 }
 
 constexpr std::array missing{
-    Missing{"budget.macs", [](const Configuration& c) { return is_own(c) && !c.budget.macs.empty(); },
+    Refused{"budget.macs", [](const Configuration& c) { return is_own(c) && !c.budget.macs.empty(); },
             "use budget.parameters with layers"},
-    Missing{"budget.bytes", [](const Configuration& c) { return is_own(c) && !c.budget.bytes.empty(); },
+    Refused{"budget.bytes", [](const Configuration& c) { return is_own(c) && !c.budget.bytes.empty(); },
             "use budget.parameters with layers"},
-    Missing{"budget.layers", [](const Configuration& c) { return is_own(c) && !c.budget.layers.empty(); },
+    Refused{"budget.layers", [](const Configuration& c) { return is_own(c) && !c.budget.layers.empty(); },
             "use budget.parameters with layers"},
-    Missing{"budget.parameters", [](const Configuration& c) { return is_own(c) && c.budget.parameters.size() > 1; },
+    Refused{"budget.parameters", [](const Configuration& c) { return is_own(c) && c.budget.parameters.size() > 1; },
             "give one value with layers and run once per value"},
-    Missing{"budget.macs", [](const Configuration& c) { return is_relaxed(c) && !c.budget.macs.empty(); },
+    Refused{"budget.macs", [](const Configuration& c) { return is_relaxed(c) && !c.budget.macs.empty(); },
             "use method.kind: constrained"},
-    Missing{"budget.bytes", [](const Configuration& c) { return is_relaxed(c) && !c.budget.bytes.empty(); },
+    Refused{"budget.bytes", [](const Configuration& c) { return is_relaxed(c) && !c.budget.bytes.empty(); },
             "use method.kind: constrained"},
-    Missing{"budget.layers", [](const Configuration& c) { return is_relaxed(c) && !c.budget.layers.empty(); },
+    Refused{"budget.layers", [](const Configuration& c) { return is_relaxed(c) && !c.budget.layers.empty(); },
             "use method.kind: constrained"},
-    Missing{"budget.spread",
+    Refused{"budget.spread",
             [](const Configuration& c) {
               return c.budget.spread == Spread::uniform &&
                      (is_relaxed(c) || c.budget.parameters.empty() || !c.budget.macs.empty() ||
                       !c.budget.bytes.empty() || !c.budget.layers.empty());
             },
             "use network, or method.kind: constrained with budget.parameters alone"},
-    Missing{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
+    Refused{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
             "use channel"},
-    Missing{"method.least_squares",
+    Refused{"budget.latency", [](const Configuration& c) { return is_relaxed(c) && !c.budget.latency.empty(); },
+            "use method.kind: constrained"},
+    Refused{"pipeline.schedule",
+            [](const Configuration& c) { return c.pipeline.schedule != Schedule::sequential && is_own(c); },
+            "use sequential with layers"},
+    Refused{"batch", [](const Configuration& c) { return !c.batch.empty() && is_own(c); },
+            "run once per item with layers"},
+    Refused{"calibration.files", [](const Configuration& c) { return c.calibration.files == ShardsPer::node; },
+            "use rank"},
+    Refused{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
+            "leave it out"},
+};
+
+constexpr std::array contradictory{
+    Refused{"method.least_squares",
             [](const Configuration& c) {
               return is_relaxed(c) && c.method.least_squares != LeastSquares::automatic &&
                      c.method.least_squares != LeastSquares::gram;
             },
             "the relaxed problem needs second moments, use auto or gram"},
-    Missing{"budget.latency", [](const Configuration& c) { return is_relaxed(c) && !c.budget.latency.empty(); },
-            "use method.kind: constrained"},
-    Missing{"pipeline.groups",
+    Refused{"pipeline.groups",
             [](const Configuration& c) {
               return c.pipeline.schedule == Schedule::sequential && c.pipeline.groups.value_or(1) > 1;
             },
             "use auto, or another pipeline.schedule: a sequential one has one group"},
-    Missing{"pipeline.schedule",
-            [](const Configuration& c) { return c.pipeline.schedule != Schedule::sequential && is_own(c); },
-            "use sequential with layers"},
-    Missing{"pipeline.schedule",
+    Refused{"pipeline.schedule",
             [](const Configuration& c) { return c.pipeline.schedule == Schedule::pipelined && c.batch.empty(); },
             "give a batch with it, or use sequential or parallel"},
-    Missing{"batch", [](const Configuration& c) { return !c.batch.empty() && is_own(c); },
-            "run once per item with layers"},
-    Missing{"calibration.files", [](const Configuration& c) { return c.calibration.files == ShardsPer::node; },
-            "use rank"},
-    Missing{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
-            "leave it out"},
 };
+
+template <class List>
+void refuse_first(const List& list, const Configuration& config, const char* why) {
+  const auto* const first =
+      std::find_if(list.begin(), list.end(), [&](const Refused& each) { return each.is_asked_for(config); });
+  if (first != list.end())
+    throw Error(ExitCode::configuration,
+                config.where(first->key) + ": this value of " + first->key + " " + why + "; " + first->instead);
+}
 
 } // namespace
 
 void check_supported(const Configuration& config) {
-  const auto* const first =
-      std::find_if(missing.begin(), missing.end(), [&](const Missing& each) { return each.is_asked_for(config); });
-  if (first != missing.end())
-    throw Error(ExitCode::configuration, config.where(first->key) + ": this value of " + first->key +
-                                             " is not available in this version; " + first->instead);
+  refuse_first(missing, config, "is not available in this version");
+  refuse_first(contradictory, config, "does not go with the rest of the configuration");
 }
 
 } // namespace slr::run

@@ -25,14 +25,24 @@ std::vector<T> columns_of(const std::vector<T>& m, std::int64_t rows, const std:
   return result;
 }
 
+/// Gaussian samples, k x n, and this rank's share of them.
+struct Dealt {
+  std::vector<float> all;
+  std::vector<std::int64_t> samples;
+  std::vector<float> mine;
+};
+Dealt deal(const Communicator& comm, std::int64_t k, std::int64_t n, std::uint64_t seed) {
+  const auto all = random_matrix<float>(k, n, seed);
+  const auto samples = my_samples(comm, n);
+  return {all, samples, columns_of(all, k, samples)};
+}
+
 // B (C + delta I)^-1 = (B - B Xc (K + N delta I)^-1 Xc^T) / delta, panels of every size, samples dealt unevenly.
 TEST(SampleKernel, GivesTheInverseOfTheDampedGramMatrix) {
   const auto comm = world();
   const std::int64_t k = 70, n = 25, m = 11;
   const double delta = 0.05;
-  const auto x = random_matrix<float>(k, n, 47);
-  const auto samples = my_samples(comm, n);
-  const auto mine = columns_of(x, k, samples);
+  const auto [x, samples, mine] = deal(comm, k, n, 47);
   DistMatrix<double> c(ProcessGrid::row(comm), k, k, 6, 6);
   const auto summary = gram(std::span<const float>(mine), true, c);
   auto damped = gather_everywhere(c);
@@ -59,9 +69,7 @@ TEST(SampleKernel, GivesTheInverseOfTheDampedGramMatrix) {
 TEST(SampleKernel, GivesTheSameWithoutBeingFormed) {
   const auto comm = world();
   const std::int64_t k = 70, n = 25, m = 11;
-  const auto x = random_matrix<float>(k, n, 47);
-  const auto samples = my_samples(comm, n);
-  const auto mine = columns_of(x, k, samples);
+  const auto [x, samples, mine] = deal(comm, k, n, 47);
   const auto means = std::vector<double>(std::size_t(k), 0.1);
   const auto b = columns_of(random_matrix<double>(m, n, 48), m, samples);
   const SampleKernel formed(comm, mine, means), unformed(comm, mine, means, "layer fc6", KernelForm::matrix_free);
@@ -83,9 +91,7 @@ TEST(SampleKernel, GivesTheSameWithoutBeingFormed) {
 TEST(SampleKernel, IsFactoredForEveryDampingAnew) {
   const auto comm = world();
   const std::int64_t k = 40, n = 13, m = 3;
-  const auto x = random_matrix<float>(k, n, 5);
-  const auto samples = my_samples(comm, n);
-  const auto mine = columns_of(x, k, samples);
+  const auto [x, samples, mine] = deal(comm, k, n, 5);
   const SampleKernel kernel(comm, mine, std::vector<double>(std::size_t(k), 0.0));
   const std::vector<double> wide(x.begin(), x.end());
   const auto gram_of_samples = product(true, false, n, n, k, wide, wide);

@@ -73,12 +73,13 @@ TEST(PackedState, GivesBackWhatItTook) {
   PackedState packed;
   packed.put_integers("counts", {1, -2});
   packed.put_doubles("numbers", {0.1});
-  packed.put_text("words", "a\0b");
+  const std::string words("a\0b", 3);
+  packed.put_text("words", words);
   packed.put("nothing", std::span<const float>());
   UnpackedState from(packed.bytes());
   EXPECT_EQ(from.get<std::int64_t>("counts"), (std::vector<std::int64_t>{1, -2}));
   EXPECT_EQ(from.get<double>("numbers"), std::vector<double>{0.1});
-  EXPECT_EQ(from.text("words"), "a\0b");
+  EXPECT_EQ(from.text("words"), words);
   EXPECT_TRUE(from.get<float>("nothing").empty());
   EXPECT_FALSE(from.has("more"));
   EXPECT_THROW((void)from.get<double>("counts"), Error); // another type

@@ -27,8 +27,6 @@ TEST(Deal, TakesTheLargestFirst) {
     EXPECT_EQ(turns[i].group, groups[i]);
   }
   EXPECT_EQ(end_of(turns), 7);
-  EXPECT_EQ(idle_share(turns, {1, 1}), 0);
-  EXPECT_DOUBLE_EQ(idle_share(deal_largest_first(on_equal_groups({4}, 4)), {1, 1, 1, 1}), 0.75);
   EXPECT_TRUE(deal_largest_first({}).empty());
 }
 
@@ -84,14 +82,6 @@ TEST(Cut, IsTheBestOfAll) {
 TEST(Cut, MayLeaveGroupsWithoutWork) {
   EXPECT_EQ(cut_into_stages(on_equal_groups({1, 1}, 4), 4).back(), 2U);
   EXPECT_EQ(cut_into_stages({}, 2), (std::vector<std::size_t>{0, 0, 0}));
-}
-
-TEST(Pipeline, FillsAndDrains) {
-  // Three items through two stages of one second each: 3 + 2 - 1 seconds.
-  const auto turns = pipeline_turns({{1, 1}, {1, 1}, {1, 1}});
-  EXPECT_EQ(end_of(turns), 4);
-  EXPECT_DOUBLE_EQ(idle_share(turns, {1, 1}), 0.25);
-  EXPECT_EQ(end_of(pipeline_turns({{1, 5}, {1, 5}})), 11); // the slow stage decides
 }
 
 TEST(Seconds, FallWithRanksUntilMessagesCount) {

@@ -24,16 +24,10 @@ using JobTimes = std::vector<std::vector<double>>;
 
 /// When the last one is done. Local.
 [[nodiscard]] double end_of(const std::vector<Turn>& turns);
-/// The share of the groups' time until then that they do nothing, weighted with their ranks. Local.
-[[nodiscard]] double idle_share(const std::vector<Turn>& turns, const std::vector<int>& ranks_of_group);
 
 /// Cuts a sequence of jobs into as many consecutive stages as there are groups, stage g on group g, so that the longest
 /// takes the least time; stages may be empty, the last ones first. Returns the first job of each stage and, at the end,
 /// the number of jobs. Local, O(groups jobs^2).
 [[nodiscard]] std::vector<std::size_t> cut_into_stages(const JobTimes& seconds, std::size_t groups);
-
-/// Items that go through stages one after the other: a stage takes an item when the stage before is done with it, and
-/// itself with the one before. seconds[item][stage]. Local.
-[[nodiscard]] std::vector<Turn> pipeline_turns(const JobTimes& seconds);
 
 } // namespace slr

@@ -16,9 +16,10 @@ namespace slr::run {
 /// Products of the network's layers from each one on, for one image. Local; infers the network's shapes.
 [[nodiscard]] std::vector<double> products_behind(const Network& network);
 
-/// Operations per layer of its curve: its path, and the rest of the network for every point that is measured in it (for
-/// `images` images each). 0 for dense layers. Local; infers the network's shapes.
+/// Operations per layer of its curve: its path, and for every point that is measured in the network what is `behind` it
+/// (products_behind), for `images` images. 0 for dense layers. Local.
 [[nodiscard]] std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
-                                                std::int64_t images, const Configuration& config);
+                                                const std::vector<double>& behind, std::int64_t images,
+                                                const Configuration& config);
 
 } // namespace slr::run
