@@ -13,7 +13,7 @@ namespace {
 
 constexpr int bisections = 200;
 constexpr int rounds_of_limits = 30;
-constexpr std::size_t most_states = 20'000;
+constexpr std::size_t most_states = 20'000, most_limits = 4;
 constexpr std::array tolerances{0.0, 1e-4, 1e-3, 1e-2}; ///< of the harm, until the states are few enough
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
@@ -21,6 +21,7 @@ class Problem {
 public:
   Problem(std::span<const ChoiceCurve> curves, std::span<const std::int64_t> limits)
       : curves_(curves), limits_(limits) {
+    require(limits.size() <= most_limits, "an allocation has more limits than there are resources");
     for (const auto& curve : curves) {
       require(!curve.empty(), "a layer has no choice");
       for (const auto& choice : curve)
@@ -137,11 +138,11 @@ public:
   bool search(const std::vector<double>& lambda, double below, std::optional<Allocation>& found) const {
     const std::size_t layers = curves_.size(), limits = limits_.size();
     struct State {
-      std::vector<std::int64_t> costs;
+      Costs costs{};
       double harm = 0;
       std::size_t parent = 0, choice = 0;
     };
-    std::vector<std::vector<std::int64_t>> least_rest(layers + 1, std::vector<std::int64_t>(limits, 0));
+    std::vector<Costs> least_rest(layers + 1, Costs{});
     std::vector<double> dual_rest(layers + 1, 0.0), harm_rest(layers + 1, 0.0); // of the layers from i on, at least
     for (std::size_t i = layers; i-- > 0;) {
       dual_rest[i] = dual_rest[i + 1] + least(curves_[i], lambda);
@@ -152,11 +153,12 @@ public:
         least_rest[i][j] = least_rest[i + 1][j] + smallest;
       }
     }
-    std::vector<std::vector<State>> stages{{{std::vector<std::int64_t>(limits, 0), 0, 0, 0}}};
+    std::vector<std::vector<State>> stages{{State{}}};
     for (std::size_t i = 0; i < layers; ++i) {
+      const auto useful = useful_choices(i, lambda, below);
       std::vector<State> next;
       for (std::size_t s = 0; s < stages[i].size(); ++s)
-        for (std::size_t c = 0; c < curves_[i].size(); ++c) {
+        for (const auto c : useful) {
           State state{stages[i][s].costs, stages[i][s].harm + curves_[i][c].harm, s, c};
           double bound = state.harm + dual_rest[i + 1];
           bool can_fit = true;
@@ -165,7 +167,7 @@ public:
             can_fit = can_fit && state.costs[j] + least_rest[i + 1][j] <= limits_[j];
             bound += lambda[j] * static_cast<double>(state.costs[j] - limits_[j]);
           }
-          if (can_fit && std::max(bound, state.harm + harm_rest[i + 1]) < below) next.push_back(std::move(state));
+          if (can_fit && std::max(bound, state.harm + harm_rest[i + 1]) < below) next.push_back(state);
           if (next.size() > 50 * most_states) return false;
         }
       std::stable_sort(next.begin(), next.end(), [](const auto& a, const auto& b) { return a.harm < b.harm; });
@@ -196,6 +198,29 @@ public:
   }
 
 private:
+  using Costs = std::array<std::int64_t, most_limits>; // zeros beyond the limits that there are
+
+  /// The choices of a layer with which a sum below `below` is possible, by the dual bound of all other layers, and
+  /// which no other one of the layer is as good as in every cost and in harm.
+  [[nodiscard]] std::vector<std::size_t> useful_choices(std::size_t layer, const std::vector<double>& lambda,
+                                                        double below) const {
+    const auto& curve = curves_[layer];
+    const double others = dual(lambda) - least(curve, lambda);
+    std::vector<std::size_t> candidates, useful;
+    for (std::size_t c = 0; c < curve.size(); ++c)
+      if (others + penalised(curve[c], lambda) < below) candidates.push_back(c);
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [&](std::size_t a, std::size_t b) { return curve[a].harm < curve[b].harm; });
+    for (const auto c : candidates) {
+      const auto dominates = [&](std::size_t other) {
+        return std::equal(curve[other].costs.begin(), curve[other].costs.end(), curve[c].costs.begin(),
+                          std::less_equal<>());
+      };
+      if (std::none_of(useful.begin(), useful.end(), dominates)) useful.push_back(c);
+    }
+    return useful;
+  }
+
   std::span<const ChoiceCurve> curves_;
   std::span<const std::int64_t> limits_;
 };
