@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 namespace slr {
 namespace {
@@ -115,6 +117,20 @@ void Communicator::barrier() const {
   const TraceSpan span(TraceKind::communication, "barrier");
   const Waiting waiting("MPI_Barrier", size_ == all_ranks);
   check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
+}
+
+void Communicator::idle_barrier() const {
+  const TraceSpan span(TraceKind::communication, "barrier");
+  const Waiting waiting("MPI_Ibarrier", size_ == all_ranks);
+  MPI_Request request = MPI_REQUEST_NULL;
+  check_mpi(MPI_Ibarrier(comm_, &request), "MPI_Ibarrier");
+  constexpr auto longest = std::chrono::milliseconds(2);
+  int is_done = 0;
+  for (std::chrono::microseconds pause(50);; pause = std::min<std::chrono::microseconds>(2 * pause, longest)) {
+    check_mpi(MPI_Test(&request, &is_done, MPI_STATUS_IGNORE), "MPI_Test");
+    if (is_done) return;
+    std::this_thread::sleep_for(pause);
+  }
 }
 
 std::string Communicator::broadcast_text(const std::string& text, int root) const {

@@ -55,6 +55,20 @@ TEST(Communicator, SplitsByColour) {
   EXPECT_EQ(comm.split_by_node().size(), comm.size()); // one host runs the tests
 }
 
+TEST(Agree, TheRootWorksWhileTheOthersSleep) {
+  const Communicator comm(MPI_COMM_WORLD);
+  int value = 0;
+  on_root_undisturbed(comm, [&] { value = 7; });
+  EXPECT_EQ(value, comm.is_root() ? 7 : 0);
+  try {
+    on_root_undisturbed(comm, [] { throw Error(ExitCode::bad_data, "the root's"); });
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "the root's");
+  }
+  for (int round = 0; round < 20; ++round) comm.idle_barrier();
+}
+
 TEST(Agree, OneRanksErrorIsEverybodys) {
   const Communicator comm(MPI_COMM_WORLD);
   for (int culprit = 0; culprit < comm.size(); ++culprit) {

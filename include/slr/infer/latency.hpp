@@ -4,6 +4,7 @@
 #include "slr/infer/array.hpp"
 
 #include <string>
+#include <utility>
 
 namespace slr::infer {
 
@@ -26,6 +27,10 @@ struct Latency {
 /// \pre options.repeats >= 1
 /// \throws Error{bad_data} if the model cannot be run or an input has a free dimension besides the batch.
 [[nodiscard]] Latency measure_latency(const graph::Model& model, const LatencyOptions& options = {});
+
+/// Of two models that are run in turns, so that what slows the machine down for a while slows both. Local.
+[[nodiscard]] std::pair<Latency, Latency> measure_latencies(const graph::Model& first, const graph::Model& second,
+                                                            const LatencyOptions& options = {});
 
 /// The same for the part of the model between one value (`feed`, of these dimensions for one image, batch first) and
 /// another (`fetch`). Local.

@@ -53,4 +53,18 @@ void on_root(const Communicator& comm, Action&& action) {
   });
 }
 
+/// The same for what is timed: the other ranks sleep meanwhile instead of asking again and again. Collective.
+template <class Action>
+void on_root_undisturbed(const Communicator& comm, Action&& action) {
+  std::optional<Error> error;
+  comm.barrier(); // what they have to do is done
+  try {
+    if (comm.is_root()) std::forward<Action>(action)();
+  } catch (...) {
+    error = current_error();
+  }
+  comm.idle_barrier();
+  agree(comm, error);
+}
+
 } // namespace slr

@@ -61,6 +61,9 @@ public:
   [[nodiscard]] Communicator split_by_node() const;
 
   void barrier() const;
+  /// The same for ranks that may wait long for one that works alone: they sleep between two looks, so that its core and
+  /// its caches are its own.
+  void idle_barrier() const;
 
   template <class T>
   void broadcast(std::span<T> values, int root = 0) const {
