@@ -351,15 +351,28 @@ void Builder::define(const std::string& name, const View& view) {
     refuse("its output '" + name +
            "' does not have the images as first dimension; images cannot be mixed or reordered");
   if (!values_.emplace(name, view).second) return;
-  if (fetches_.contains(name)) copy_out(name, view);
+  if (fetches_.contains(name)) give_out(name, view);
 }
 
-void Builder::copy_out(const std::string& name, const View& view) {
+void Builder::give_out(const std::string& name, const View& view) {
   if (!view.runtime) refuse("its output '" + name + "' does not depend on the images and cannot be fetched");
   if (view.kind != Kind::real) refuse("its output '" + name + "' is not float32 and cannot be fetched");
-  const View from = plain(view);
   const std::size_t index = fetches_.at(name);
   plan_->result_dims[index] = view.dims;
+  if (are_fetches_shown_) {
+    const View from = view.has_strides() ? view : plain(view);
+    add_step(
+        [index, dims = from.dims, strides = from.strides(), storage = from.storage,
+         plan = plan_.get()](const Execution& run) {
+          auto shown = dims;
+          shown[0] = run.images;
+          const auto* values = reinterpret_cast<const float*>(plan->data(storage, run.workspace));
+          (*run.show)(index, {shown, strides, values}, run.first_image);
+        },
+        {from});
+    return;
+  }
+  const View from = plain(view);
   const std::size_t per_image = from.bytes() / static_cast<std::size_t>(block_);
   add_step(
       [index, per_image, storage = from.storage, plan = plan_.get()](const Execution& run) {

@@ -81,6 +81,8 @@ public:
   /// where they lie at every run, activations are only fused where the derivative follows from the result, and blocks
   /// are run whole. Before everything else.
   void differentiate(const TrainedWeights& weights) { trained_ = &weights; }
+  /// Fetched values are shown where they lie (Execution::show) instead of copied into results. Before everything else.
+  void show_fetches() { are_fetches_shown_ = true; }
   /// A fed value; `index` numbers the feeds of an execution.
   void feed(std::size_t index, const std::string& name, const Dims& dims);
   /// Plans the nodes needed for the fetches, and the copies of these into the results. Once, after the feeds.
@@ -152,12 +154,13 @@ private:
   void add_step(Plan::Step step, const std::vector<View>& used);
   [[nodiscard]] View make_value(View view);
   [[nodiscard]] bool is_trained(const View& view) const;
-  void copy_out(const std::string& name, const View& view);
+  void give_out(const std::string& name, const View& view);
 
   const graph::Model& model_;
   Preparations& prepared_;
   std::int64_t block_;
   std::map<std::string, std::size_t> fetches_; ///< and their place among the results
+  bool are_fetches_shown_ = false;
   std::unique_ptr<Plan> plan_ = std::make_unique<Plan>();
   std::map<std::string, View> values_;
   std::map<std::string, std::size_t> producers_;

@@ -54,9 +54,7 @@ std::int64_t channels_per_group(const Layer& layer) {
   return layer.cols / area;
 }
 
-void check_array(const ArrayView& array, const Layer& layer, const SampleTable& table, std::int64_t group) {
-  if (graph::element_count(array.dims) != static_cast<std::int64_t>(array.data.size()))
-    mismatch(layer, "an array's dimensions do not fit its numbers");
+void check_array(const StridedView& array, const Layer& layer, const SampleTable& table, std::int64_t group) {
   require(group >= 0 && group < layer.groups, "a group of channels that the layer does not have was sampled");
   require(table.row.size() == table.position.size(), "a table of samples contradicts itself");
   for (std::size_t s = 0; s < table.row.size(); ++s)
@@ -66,39 +64,45 @@ void check_array(const ArrayView& array, const Layer& layer, const SampleTable& 
 }
 
 /// One patch: channels x kernel window whose top left cell is (y, x) of the image, zeros outside.
-void copy_patch(const float* image, std::int64_t channels, std::int64_t height, std::int64_t width,
-                const ResolvedWindow& w, std::int64_t top, std::int64_t left, float* patch) {
-  for (std::int64_t c = 0; c < channels; ++c)
-    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
-      const std::int64_t y = top + ky * w.dilations[0];
-      for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
-        const std::int64_t x = left + kx * w.dilations[1];
-        const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-        *patch++ = inside ? image[(c * height + y) * width + x] : 0.0F;
-      }
+void copy_patch(const StridedView& input, const float* image, std::int64_t channels, const ResolvedWindow& w,
+                std::int64_t top, std::int64_t left, float* patch) {
+  const std::int64_t area = w.kernel[0] * w.kernel[1];
+  for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky)
+    for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx, ++patch) {
+      const std::int64_t y = top + ky * w.dilations[0], x = left + kx * w.dilations[1];
+      const bool inside = y >= 0 && y < input.dims[2] && x >= 0 && x < input.dims[3];
+      const float* from = image + y * input.strides[2] + x * input.strides[3];
+      for (std::int64_t c = 0; c < channels; ++c) patch[c * area] = inside ? from[c * input.strides[1]] : 0.0F;
     }
 }
 
-std::vector<float> convolution_patches(const ArrayView& input, const Layer& layer, const SampleTable& table,
+std::vector<float> convolution_patches(const StridedView& input, const Layer& layer, const SampleTable& table,
                                        std::int64_t group) {
-  const std::int64_t channels = channels_per_group(layer), height = input.dims[2], width = input.dims[3];
-  const ResolvedWindow w = window_of(layer, {height, width});
+  const std::int64_t channels = channels_per_group(layer);
+  const ResolvedWindow w = window_of(layer, {input.dims[2], input.dims[3]});
   std::vector<float> result(static_cast<std::size_t>(table.size() * layer.cols));
   for (std::size_t s = 0; s < table.position.size(); ++s) {
     const std::int64_t y = table.position[s] / table.map.width, x = table.position[s] % table.map.width;
-    const float* image = input.data.data() + (table.row[s] * input.dims[1] + group * channels) * height * width;
-    copy_patch(image, channels, height, width, w, y * w.strides[0] - w.pads_begin[0],
-               x * w.strides[1] - w.pads_begin[1], result.data() + static_cast<std::int64_t>(s) * layer.cols);
+    const float* image = input.data + table.row[s] * input.strides[0] + group * channels * input.strides[1];
+    copy_patch(input, image, channels, w, y * w.strides[0] - w.pads_begin[0], x * w.strides[1] - w.pads_begin[1],
+               result.data() + static_cast<std::int64_t>(s) * layer.cols);
   }
   return result;
 }
 
-/// Rows of an array N x positions x length.
-std::vector<float> sampled_rows(const ArrayView& array, const SampleTable& table, std::int64_t length) {
+/// Rows along the last dimension of an array N x .. x length, whose middle dimensions are the positions.
+std::vector<float> sampled_rows(const StridedView& array, const SampleTable& table, std::int64_t length) {
   std::vector<float> result(static_cast<std::size_t>(table.size() * length));
-  for (std::size_t s = 0; s < table.position.size(); ++s)
-    std::copy_n(array.data.data() + (table.row[s] * table.map.positions() + table.position[s]) * length, length,
-                result.data() + static_cast<std::int64_t>(s) * length);
+  auto* to = result.data();
+  for (std::size_t s = 0; s < table.position.size(); ++s) {
+    const float* from = array.data + table.row[s] * array.strides[0];
+    auto position = table.position[s];
+    for (std::size_t d = array.dims.size() - 1; d-- > 1;) {
+      from += position % array.dims[d] * array.strides[d];
+      position /= array.dims[d];
+    }
+    for (std::int64_t i = 0; i < length; ++i) *to++ = from[i * array.strides.back()];
+  }
   return result;
 }
 
@@ -159,7 +163,7 @@ SampleTable sample_batch(const Sampling& sampling, std::span<const std::int64_t>
   return table;
 }
 
-std::vector<float> patches(const ArrayView& input, const Layer& layer, const SampleTable& table, std::int64_t group) {
+std::vector<float> patches(const StridedView& input, const Layer& layer, const SampleTable& table, std::int64_t group) {
   const MapSize map = output_map(layer, input.dims);
   if (map.height != table.map.height || map.width != table.map.width)
     mismatch(layer, "its samples were drawn for another input size");
@@ -168,19 +172,26 @@ std::vector<float> patches(const ArrayView& input, const Layer& layer, const Sam
   return sampled_rows(input, table, layer.cols);
 }
 
-std::vector<float> outputs(const ArrayView& output, const Layer& layer, const SampleTable& table, std::int64_t group) {
+std::vector<float> outputs(const StridedView& output, const Layer& layer, const SampleTable& table,
+                           std::int64_t group) {
   check_array(output, layer, table, group);
   const std::int64_t positions = table.map.positions();
-  if (output.images() > 0 && graph::element_count(output.dims) != output.images() * positions * layer.rows)
+  const bool is_convolution = layer.kind == LayerKind::convolution;
+  const bool fits = is_convolution ? output.dims.size() == 4 && output.dims[1] == layer.rows &&
+                                         output.dims[2] * output.dims[3] == positions
+                                   : output.dims.size() >= 2 && output.dims.back() == layer.rows;
+  if (output.images() > 0 && (!fits || graph::element_count(output.dims) != output.images() * positions * layer.rows))
     mismatch(layer, "its output does not have " + std::to_string(layer.rows) + " channels at " +
                         std::to_string(positions) + " positions");
-  if (layer.kind == LayerKind::fully_connected) return sampled_rows(output, table, layer.rows);
+  if (!is_convolution) return sampled_rows(output, table, layer.rows);
   const std::int64_t rows = layer.rows / layer.groups;
   std::vector<float> result(static_cast<std::size_t>(table.size() * rows));
+  auto* to = result.data();
   for (std::size_t s = 0; s < table.position.size(); ++s) {
-    const float* from = output.data.data() + (table.row[s] * layer.rows + group * rows) * positions + table.position[s];
-    for (std::int64_t r = 0; r < rows; ++r)
-      result[s * static_cast<std::size_t>(rows) + static_cast<std::size_t>(r)] = from[r * positions];
+    const auto position = table.position[s];
+    const float* from = output.data + table.row[s] * output.strides[0] + group * rows * output.strides[1] +
+                        position / output.dims[3] * output.strides[2] + position % output.dims[3] * output.strides[3];
+    for (std::int64_t r = 0; r < rows; ++r) *to++ = from[r * output.strides[1]];
   }
   return result;
 }

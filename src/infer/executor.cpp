@@ -39,8 +39,9 @@ std::int64_t checked_images(const graph::Model& model, const std::map<std::strin
 }
 
 /// Names and image dimensions, each with its length, so that no two different requests have the same key.
-std::string plan_key(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches) {
-  std::string key;
+std::string plan_key(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches,
+                     bool is_shown) {
+  std::string key = is_shown ? "shown" : "copied";
   for (const auto& [name, array] : feeds) {
     key += std::to_string(name.size()) + ":" + name;
     for (std::size_t d = 1; d < array.dims.size(); ++d) key += "," + std::to_string(array.dims[d]);
@@ -60,14 +61,26 @@ struct Executor::State {
   Workspace workspace;
   std::map<std::string, std::unique_ptr<Plan>> plans;
 
-  Plan& plan_for(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches) {
-    std::unique_ptr<Plan>& plan = plans[plan_key(feeds, fetches)];
+  Plan& plan_for(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& fetches,
+                 bool is_shown) {
+    std::unique_ptr<Plan>& plan = plans[plan_key(feeds, fetches, is_shown)];
     if (plan) return *plan;
     Builder builder(model, prepared, options.block, fetches);
+    if (is_shown) builder.show_fetches();
     std::size_t index = 0;
     for (const auto& [name, array] : feeds) builder.feed(index++, name, array.dims);
     plan = builder.build();
     return *plan;
+  }
+
+  /// Block after block.
+  void run(Plan& plan, const std::map<std::string, ArrayView>& feeds, std::int64_t images, std::span<Array> results,
+           const Show& show) {
+    std::vector<ArrayView> sources;
+    for (const auto& [name, array] : feeds) sources.push_back(array);
+    std::byte* bytes = workspace.at_least(plan.workspace_bytes());
+    for (std::int64_t first = 0; first < images; first += options.block)
+      plan.run({bytes, sources, results, first, std::min(options.block, images - first), &show});
   }
 };
 
@@ -80,31 +93,41 @@ Executor::~Executor() = default;
 Executor::Executor(Executor&&) noexcept = default;
 Executor& Executor::operator=(Executor&&) noexcept = default;
 
+namespace {
+
+std::vector<std::string> each_once(std::vector<std::string> names) {
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+  return names;
+}
+
+} // namespace
+
 std::map<std::string, Array> Executor::run(const std::map<std::string, ArrayView>& feeds,
                                            const std::vector<std::string>& fetches) {
   const std::int64_t images = checked_images(state_->model, feeds);
-  std::vector<std::string> names = fetches;
-  std::sort(names.begin(), names.end());
-  names.erase(std::unique(names.begin(), names.end()), names.end());
-
+  const auto names = each_once(fetches);
   const ThreadCount threads(state_->options.threads);
-  Plan& plan = state_->plan_for(feeds, names);
-  std::vector<ArrayView> sources;
-  for (const auto& [name, array] : feeds) sources.push_back(array);
+  Plan& plan = state_->plan_for(feeds, names, false);
   std::vector<Array> results(names.size());
   for (std::size_t i = 0; i < names.size(); ++i) {
     results[i].dims = plan.result_dims[i];
     results[i].dims[0] = images;
     results[i].data.resize(static_cast<std::size_t>(graph::element_count(results[i].dims)));
   }
-  std::byte* workspace = state_->workspace.at_least(plan.workspace_bytes());
-  const std::int64_t block = state_->options.block;
-  for (std::int64_t first = 0; first < images; first += block)
-    plan.run({workspace, sources, results, first, std::min(block, images - first)});
-
+  state_->run(plan, feeds, images, results, {});
   std::map<std::string, Array> named;
   for (std::size_t i = 0; i < names.size(); ++i) named.emplace(names[i], std::move(results[i]));
   return named;
+}
+
+void Executor::show(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& values,
+                    const Tap& tap) {
+  const std::int64_t images = checked_images(state_->model, feeds);
+  const auto names = each_once(values);
+  const ThreadCount threads(state_->options.threads);
+  state_->run(state_->plan_for(feeds, names, true), feeds, images, {},
+              [&](std::size_t index, const StridedView& view, std::int64_t first) { tap(names[index], view, first); });
 }
 
 Array Executor::run_one(const std::string& feed, const ArrayView& images, const std::string& fetch) {

@@ -35,7 +35,11 @@ struct View {
   std::size_t storage = 0;
   bool runtime = false; ///< depends on the fed values; otherwise it is known while planning
 
-  /// Distance in elements between neighbours along each dimension. \pre the layout has no blocks
+  /// Whether every dimension has one distance between its neighbours; otherwise there are blocks. \pre real
+  [[nodiscard]] bool has_strides() const {
+    return layout.data.format_kind == dnnl_blocked && layout.data.format_desc.blocking.inner_nblks == 0;
+  }
+  /// Distance in elements between neighbours along each dimension. \pre integer or has_strides()
   [[nodiscard]] Dims strides() const;
   /// Whether the elements lie in memory as `other` would have them (dimensions of one have no order). \pre real
   [[nodiscard]] bool lies_as(const dnnl::memory::desc& other) const;
@@ -51,13 +55,17 @@ struct Storage {
   std::size_t first = 0, last = 0;
 };
 
+/// Is given a fetched value, by its place among the fetches, of a block's images, the first of which has this number.
+using Show = std::function<void(std::size_t index, const StridedView& images, std::int64_t first)>;
+
 /// What a run gives to the steps.
 struct Execution {
   std::byte* workspace = nullptr;
   std::span<const ArrayView> feeds;
   std::span<Array> results;
   std::int64_t first_image = 0;
-  std::int64_t images = 0; ///< of this block; the rest of the block is filling
+  std::int64_t images = 0;    ///< of this block; the rest of the block is filling
+  const Show* show = nullptr; ///< of a plan that shows its fetches
 };
 
 class Plan {

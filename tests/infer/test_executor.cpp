@@ -59,6 +59,30 @@ TEST(Executor, AnImageHasTheSameBitsInEveryBatchAndPosition) {
     }
 }
 
+TEST(Executor, ShowsTheValuesThatItWouldFetch) {
+  const Array images = array({19, 3, 16, 16}); // two blocks and a part of a third one
+  Executor executor(varied().model());
+  const std::vector<std::string> names{"x", "c1", "s2", "r3", "flat", "c4", "f5", "y"};
+  const auto fetched = executor.run({{"x", images}}, names);
+  std::map<std::string, std::int64_t> seen;
+  executor.show({{"x", images}}, names,
+                [&](const std::string& name, const infer::StridedView& view, std::int64_t first) {
+                  EXPECT_EQ(first, seen[name]) << name;
+                  seen[name] += view.images();
+                  const Array expected = part(fetched.at(name), first, view.images());
+                  ASSERT_EQ(view.dims, expected.dims) << name;
+                  std::vector<float> values;
+                  for (std::int64_t i = 0; i < graph::element_count(view.dims); ++i) {
+                    std::int64_t rest = i, at = 0;
+                    for (std::size_t d = view.dims.size(); d-- > 0; rest /= view.dims[d])
+                      at += rest % view.dims[d] * view.strides[d];
+                    values.push_back(view.data[at]);
+                  }
+                  EXPECT_EQ(values, expected.data) << name;
+                });
+  for (const auto& name : names) EXPECT_EQ(seen[name], 19) << name;
+}
+
 TEST(Executor, WhatElseIsInTheBatchDoesNotMatter) {
   Array images = array({8, 3, 16, 16});
   Executor executor(varied().model());

@@ -29,4 +29,17 @@ struct ArrayView {
   [[nodiscard]] std::int64_t images() const { return dims.empty() ? 0 : dims.front(); }
 };
 
+/// Numbers of a batch where they lie, in any order of the dimensions: element (i, j, ..) is at data[i strides[0] + j
+/// strides[1] + ..].
+struct StridedView {
+  Dims dims, strides;
+  const float* data = nullptr;
+
+  StridedView(Dims d, Dims s, const float* values) : dims(std::move(d)), strides(std::move(s)), data(values) {}
+  /// Row-major. \throws Error{bad_data} if the dimensions do not fit the numbers
+  StridedView(const ArrayView& array);                               // NOLINT: meant to be implicit
+  StridedView(const Array& array) : StridedView(ArrayView(array)) {} // NOLINT: likewise
+  [[nodiscard]] std::int64_t images() const { return dims.empty() ? 0 : dims.front(); }
+};
+
 } // namespace slr::infer

@@ -50,12 +50,12 @@ struct SampleTable {
 /// kernel column), zeros where the window reaches into the padding: rows of im2col. With layer.groups > 1 those of one
 /// group. Local. \pre table.row indexes images of `input` \throws Error{bad_data} if the dimensions do not fit the
 /// layer.
-[[nodiscard]] std::vector<float> patches(const ArrayView& input, const graph::Layer& layer, const SampleTable& table,
+[[nodiscard]] std::vector<float> patches(const StridedView& input, const graph::Layer& layer, const SampleTable& table,
                                          std::int64_t group = 0);
 
 /// The layer's outputs there, size() x (layer.rows / layer.groups), row-major. `output` is the value `layer.linear` or
 /// `layer.output`. Local. \throws Error{bad_data} if the dimensions do not fit the layer or the map.
-[[nodiscard]] std::vector<float> outputs(const ArrayView& output, const graph::Layer& layer, const SampleTable& table,
+[[nodiscard]] std::vector<float> outputs(const StridedView& output, const graph::Layer& layer, const SampleTable& table,
                                          std::int64_t group = 0);
 
 } // namespace slr::infer

@@ -3,6 +3,7 @@
 /// Running a network, or any part of it between two cuts.
 #include "slr/infer/array.hpp"
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -16,6 +17,9 @@ struct ExecutorOptions {
   /// OpenMP threads; more than one only to measure latencies.
   int threads = 1;
 };
+
+/// Sees a value of the images [first, first + images.images()) of a run where it lies in the working memory.
+using Tap = std::function<void(const std::string& value, const StridedView& images, std::int64_t first)>;
 
 /// A network prepared for running: oneDNN primitives and reordered weights are made once per set of fed and fetched
 /// values and their shapes. Weights in the format in which the model stores them are shared with the model.
@@ -47,6 +51,11 @@ public:
   /// nor can be computed from the feeds.
   [[nodiscard]] std::map<std::string, Array> run(const std::map<std::string, ArrayView>& feeds,
                                                  const std::vector<std::string>& fetches);
+
+  /// The same computation; `tap` is shown every value named, a block of images after the other and within a block each
+  /// value as soon as it is there, in the order that the library gave it. Nothing is copied. Local. \throws as `run`,
+  /// and what the tap throws
+  void show(const std::map<std::string, ArrayView>& feeds, const std::vector<std::string>& values, const Tap& tap);
 
   /// The only fetched value of `run`. Local.
   [[nodiscard]] Array run_one(const std::string& feed, const ArrayView& images, const std::string& fetch);
