@@ -78,8 +78,9 @@ public:
     images_.append(batch.pixels);
     if (has_labels_) labels_.append(batch.labels);
   }
+  [[nodiscard]] bool is_empty() const { return images_.rows() == 0; }
   void commit() {
-    if (images_.rows() == 0) throw Error(ExitCode::bad_data, "no image is left to be packed");
+    if (is_empty()) throw Error(ExitCode::bad_data, "no image is left to be packed");
     images_.finish();
     if (has_labels_) labels_.finish();
     file_.commit();
@@ -132,15 +133,19 @@ std::optional<Error> write_round(const Communicator& comm, const ImageReader& re
   return failure;
 }
 
-/// All ranks' lists on every rank, by number. Travels as "number\0sentence\0".
-std::vector<UnreadableImage> gather_unreadable(const Communicator& comm, const std::vector<UnreadableImage>& mine) {
+/// All ranks' lists as one text, "number\0sentence\0", on every rank. Collective.
+std::string gather_unreadable(const Communicator& comm, const std::vector<UnreadableImage>& mine) {
   std::string text;
   for (const auto& image : mine) {
     text += std::to_string(image.number) + '\0';
     text += image.sentence + '\0';
   }
   const auto gathered = comm.gather(std::span<const char>(text));
-  const auto all = comm.broadcast_text(std::string(gathered.begin(), gathered.end()));
+  return comm.broadcast_text(std::string(gathered.begin(), gathered.end()));
+}
+
+/// By number.
+std::vector<UnreadableImage> unreadable_in(const std::string& all) {
   std::vector<UnreadableImage> images;
   for (std::size_t at = 0; at < all.size();) {
     const std::string number = all.c_str() + at;
@@ -151,6 +156,140 @@ std::vector<UnreadableImage> gather_unreadable(const Communicator& comm, const s
   std::sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.number < b.number; });
   return images;
 }
+
+/// Packing as far as it has come.
+class Packing {
+public:
+  Packing(const Communicator& comm, const ImageReader& reader, std::string origin, const fs::path& output,
+          const PackOptions& options)
+      : comm_(comm), reader_(reader), origin_(std::move(origin)), output_(output), options_(options),
+        piece_(std::clamp<std::int64_t>(piece_bytes / std::max<std::int64_t>(1, reader.image_bytes()), 1, 1024)) {
+    if (const auto saved = take(options.checkpoints, "pack")) restore(*saved);
+    on_root(comm, [&] { remove_other_parts(); });
+  }
+
+  void run() {
+    on_root(comm_, [&] { open_writer(); }); // what cannot be written is told before anything is decoded
+    const auto kept = keep(options_.checkpoints, "pack", [this](StateWriter& to) { save(to); });
+    while (next_ < reader_.size()) {
+      round();
+      poll(options_.checkpoints);
+    }
+    finish();
+  }
+
+  [[nodiscard]] PackReport report() {
+    PackReport result{reader_.size(),  reader_.channels(),   reader_.height(),
+                      reader_.width(), reader_.has_labels(), unreadable_in(gather_unreadable(comm_, skipped_))};
+    result.count -= std::ssize(result.skipped);
+    return result;
+  }
+
+private:
+  [[nodiscard]] fs::path part_file(std::int64_t part) const { return options_.parts / (std::to_string(part) + ".h5"); }
+
+  void remove_other_parts() const {
+    if (options_.checkpoints == nullptr || !fs::exists(options_.parts)) return;
+    for (const auto& entry : fs::directory_iterator(options_.parts)) {
+      bool is_known = false;
+      for (std::int64_t part = 0; part < parts_; ++part) is_known = is_known || entry.path() == part_file(part);
+      if (!is_known) fs::remove_all(entry.path());
+    }
+  }
+
+  void open_writer() {
+    if (writer_ || next_ >= reader_.size()) return;
+    if (options_.checkpoints != nullptr) fs::create_directories(options_.parts);
+    writer_.emplace(options_.checkpoints != nullptr ? part_file(parts_) : output_, reader_, origin_);
+  }
+
+  /// Each rank decodes its next piece; the pieces of the round before are agreed on with it.
+  void round() {
+    const auto total = reader_.size();
+    const auto first = std::min(total, next_ + piece_ * comm_.rank());
+    const auto batch = collectively(comm_, [&] {
+      if (failure_) throw Error(*failure_);
+      if (comm_.is_root()) open_writer();
+      if (options_.progress && comm_.is_root() && next_ > 0) options_.progress(next_, total);
+      return reader_.read(first, std::min(piece_, total - first), options_.on_unreadable);
+    });
+    skipped_.insert(skipped_.end(), batch.unreadable.begin(), batch.unreadable.end());
+    failure_ = write_round(comm_, reader_, batch, writer_ ? &*writer_ : nullptr);
+    next_ = std::min(total, next_ + piece_ * comm_.size());
+  }
+
+  /// The file that is being written is complete. Collective.
+  void end_file() {
+    bool has_ended = false;
+    collectively(comm_, [&] {
+      if (failure_) throw Error(*failure_);
+      if (!writer_ || (options_.checkpoints != nullptr && writer_->is_empty())) return;
+      try {
+        writer_->commit();
+      } catch (...) {
+        failure_ = current_error(); // also for the rounds that follow
+        throw;
+      }
+      has_ended = true;
+      writer_.reset();
+    });
+    if (comm_.broadcast_value(has_ended)) ++parts_;
+  }
+
+  void finish() {
+    end_file();
+    on_root(comm_, [&] {
+      if (options_.checkpoints != nullptr) {
+        if (parts_ == 0) throw Error(ExitCode::bad_data, "no image is left to be packed");
+        if (parts_ == 1)
+          fs::rename(part_file(0), output_);
+        else
+          join();
+        fs::remove_all(options_.parts);
+      }
+      if (options_.progress) options_.progress(reader_.size(), reader_.size());
+    });
+  }
+
+  void join() const {
+    PackedWriter whole(output_, reader_, origin_);
+    for (std::int64_t part = 0; part < parts_; ++part) {
+      const PackedImages images(Hdf5File::open(part_file(part)));
+      for (std::int64_t first = 0; first < images.size(); first += piece_)
+        whole.append(images.read(first, std::min(piece_, images.size() - first), OnUnreadable::fail));
+    }
+    whole.commit();
+  }
+
+  void save(StateWriter& to) {
+    end_file();
+    to.put_integers("images and parts", {next_, parts_});
+    to.put_text("skipped", gather_unreadable(comm_, skipped_));
+  }
+
+  void restore(StateReader& from) {
+    const auto numbers = from.get<std::int64_t>("images and parts");
+    const auto skipped = from.text("skipped");
+    bool is_complete = numbers.size() == 2;
+    on_root(comm_, [&] {
+      for (std::int64_t part = 0; is_complete && part < numbers[1]; ++part) is_complete = fs::exists(part_file(part));
+    });
+    if (!comm_.broadcast_value(is_complete)) return;
+    next_ = numbers[0];
+    parts_ = numbers[1];
+    if (comm_.is_root()) skipped_ = unreadable_in(skipped);
+  }
+
+  const Communicator& comm_;
+  const ImageReader& reader_;
+  std::string origin_;
+  const fs::path& output_;
+  const PackOptions& options_;
+  std::int64_t piece_, next_ = 0, parts_ = 0;
+  std::optional<PackedWriter> writer_; ///< on the root
+  std::optional<Error> failure_;       ///< of the round before: agreed on with the next decoding, which it overlaps
+  std::vector<UnreadableImage> skipped_;
+};
 
 } // namespace
 
@@ -165,33 +304,9 @@ PackReport pack_images(const Communicator& comm, const ImageSource& source, cons
     if (opened->size() == 0) throw Error(ExitCode::bad_data, source.images.string() + " has no images to be packed");
     return opened;
   });
-  std::optional<PackedWriter> writer;
-  on_root(comm, [&] { writer.emplace(output, *reader, describe(source, reader->kind())); });
-
-  const auto total = reader->size();
-  const auto piece = std::clamp<std::int64_t>(piece_bytes / std::max<std::int64_t>(1, reader->image_bytes()), 1, 1024);
-  std::vector<UnreadableImage> skipped;
-  std::optional<Error> failure; // of the round before: agreed on together with the next decoding, which it overlaps
-  for (std::int64_t round = 0; round < total; round += piece * comm.size()) {
-    const auto first = std::min(total, round + piece * comm.rank());
-    const auto batch = collectively(comm, [&] {
-      if (failure) throw Error(*failure);
-      if (options.progress && comm.is_root() && round > 0) options.progress(round, total);
-      return reader->read(first, std::min(piece, total - first), options.on_unreadable);
-    });
-    skipped.insert(skipped.end(), batch.unreadable.begin(), batch.unreadable.end());
-    failure = write_round(comm, *reader, batch, writer ? &*writer : nullptr);
-  }
-  on_root(comm, [&] {
-    if (failure) throw Error(*failure);
-    writer->commit();
-    if (options.progress) options.progress(total, total);
-  });
-
-  PackReport report{total,           reader->channels(),   reader->height(),
-                    reader->width(), reader->has_labels(), gather_unreadable(comm, skipped)};
-  report.count -= std::ssize(report.skipped);
-  return report;
+  Packing packing(comm, *reader, describe(source, reader->kind()), output, options);
+  packing.run();
+  return packing.report();
 }
 
 } // namespace slr::store

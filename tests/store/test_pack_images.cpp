@@ -5,6 +5,7 @@
 #include "slr/store/hdf5.hpp"
 
 #include "image_files.hpp"
+#include "manual_checkpoints.hpp"
 #include "shared_folder.hpp"
 
 #include <gtest/gtest.h>
@@ -124,8 +125,56 @@ TEST_F(PackImages, UnreadableImagesStopOrAreLeftOut) {
   EXPECT_EQ(labels.back(), 39);
   const auto known = read_file(folder / "packed.h5");
   comm.barrier();
-  pack_with(1, images, folder / "packed.h5", {OnUnreadable::skip, {}});
+  options.progress = {};
+  pack_with(1, images, folder / "packed.h5", options);
   EXPECT_TRUE(read_file(folder / "packed.h5") == known);
+}
+
+TEST_F(PackImages, GoesOnWhereItWasStopped) {
+  prepare([&] { // many pieces of few images
+    fs::create_directory(folder / "set");
+    for (int i = 0; i < 30; ++i) {
+      const auto name = "image" + std::to_string(10 + i) + ".png";
+      if (i % 11 == 5)
+        write_bytes(folder / "set" / name, "no image");
+      else
+        cv::imwrite((folder / "set" / name).string(), gradient(1100, 1200));
+    }
+  });
+  PackOptions options;
+  options.on_unreadable = OnUnreadable::skip;
+  const auto images = source("set");
+  const auto whole = pack_images(comm, images, folder / "whole.h5", options);
+  options.parts = folder / "parts";
+  for (const int looks : {0, 1, 3}) {
+    for (int start = 0; start < 4; ++start) {
+      const int ranks = start % 2 == 0 ? comm.size() : 1;
+      const auto part = comm.split(comm.rank() < ranks ? 0 : 1, comm.rank());
+      if (comm.rank() < ranks) {
+        ManualCheckpoints checkpoints(part, folder);
+        if (start < 3) checkpoints.stop_at = looks;
+        options.checkpoints = &checkpoints;
+        try {
+          const auto report = pack_images(part, images, folder / "packed.h5", options);
+          EXPECT_EQ(report.count, 27);
+          ASSERT_EQ(report.skipped.size(), 3U);
+          for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(report.skipped[i].number, 5 + 11 * std::int64_t(i));
+        } catch (const Error& error) {
+          EXPECT_EQ(error.code(), ExitCode::stopped) << error.what();
+        }
+      }
+      comm.barrier();
+    }
+    EXPECT_TRUE(read_file(folder / "packed.h5") == read_file(folder / "whole.h5")) << looks;
+    EXPECT_FALSE(fs::exists(folder / "parts"));
+    comm.barrier();
+    if (comm.is_root()) {
+      fs::remove(folder / "packed.h5");
+      fs::remove(paths_in(folder).current);
+      fs::remove(paths_in(folder).previous);
+    }
+    comm.barrier();
+  }
 }
 
 TEST_F(PackImages, FailuresReachEveryRank) {
