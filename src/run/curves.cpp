@@ -28,14 +28,30 @@ constexpr std::int64_t groups_between_rows = 3; // interpolated
 // allows, and not below the least.
 constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
 constexpr double largest_probe_macs = 1e12;
-constexpr double dear_probe_macs = 2e11;                      // one that takes more is done once for the layer
+constexpr double largest_layer_macs = 6e11;                   // of all probes of a layer; one is made in any case
 constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
 
-/// Whether the network is measured with this point of a row: at a quarter and at three quarters of it, where budgets
-/// usually fall. Where that is dear, in the middle of the first row only.
-bool is_probed(std::size_t row, std::size_t point, std::size_t points, bool is_dear) {
+/// How often the network is measured with a layer replaced.
+enum class Probing {
+  twice,     ///< at a quarter and at three quarters of every row, where budgets usually fall
+  once,      ///< the same in the first row, and in the middle of the others
+  in_a_point ///< in the middle of the first row only
+};
+
+/// The most that a layer's part of the network, so many products for the images of one probe, allows.
+Probing affordable_probing(double macs, std::size_t rows) {
+  const auto n = static_cast<double>(rows);
+  return 2 * n * macs <= largest_layer_macs     ? Probing::twice
+         : (n + 1) * macs <= largest_layer_macs ? Probing::once
+                                                : Probing::in_a_point;
+}
+
+/// Whether the network is measured with this point of a row.
+bool is_probed(std::size_t row, std::size_t point, std::size_t points, Probing probing) {
   const auto quarter = points / 4;
-  return is_dear ? row == 0 && point == points / 2 : point == quarter || point == points - 1 - quarter;
+  if (probing == Probing::twice || (probing == Probing::once && row == 0))
+    return point == quarter || point == points - 1 - quarter;
+  return point == points / 2 && (row == 0 || probing == Probing::once);
 }
 
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
@@ -59,7 +75,7 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool
       row.ranks.push_back(rank);
     row.ranks.push_back(least);
     for (std::size_t r = 0; r < row.ranks.size(); ++r)
-      if (!is_probed(rows.size(), r, row.ranks.size(), true) && !is_probed(rows.size(), r, row.ranks.size(), false))
+      if (r != row.ranks.size() / 2 && !is_probed(rows.size(), r, row.ranks.size(), Probing::twice))
         row.without_factors.push_back(row.ranks[r]);
     rows.push_back(std::move(row));
   }
@@ -158,7 +174,7 @@ private:
   [[nodiscard]] double timed(Measure&& measure) const {
     double seconds = 0;
     if (!is_wanted_) return seconds;
-    on_root(comm_, [&] { seconds = measure(); });
+    on_root_undisturbed(comm_, [&] { seconds = measure(); });
     return comm_.broadcast_value(seconds);
   }
 
@@ -231,14 +247,14 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     curves[i].dense_latency = stopwatch.layer(layer, nullptr);
     collectively(comm, [&] { probe.advance(layer); });
     std::size_t at = 0;
-    const bool is_dear = behind[i] * static_cast<double>(images / 10) > dear_probe_macs;
+    const auto probing = affordable_probing(behind[i] * static_cast<double>(images / 10), rows.size());
     for (const auto& row : rows) {
       CurveRow points;
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
         const auto& point = path.points[at];
         points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
-        const bool is_judged = is_probed(curves[i].rows.size(), r, row.ranks.size(), is_dear);
-        const bool is_timed = needs_latency(config) && is_probed(0, r, row.ranks.size(), false);
+        const bool is_judged = is_probed(curves[i].rows.size(), r, row.ranks.size(), probing);
+        const bool is_timed = needs_latency(config) && is_probed(0, r, row.ranks.size(), Probing::twice);
         if (!is_judged && !is_timed) continue;
         const auto compressed = compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area());
         if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
