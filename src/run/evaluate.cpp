@@ -1,5 +1,6 @@
 #include "slr/run/evaluate.hpp"
 
+#include "image_batches.hpp"
 #include "slr/infer/executor.hpp"
 #include "slr/infer/metrics.hpp"
 #include "slr/mpi/agree.hpp"
@@ -19,13 +20,43 @@ struct Counts {
   std::int64_t images = 0, top1 = 0, top5 = 0, reference_top1 = 0, reference_top5 = 0;
   std::int64_t changed_top1 = 0, changed_top5 = 0, agreement = 0;
 
-  void sum_over(const Communicator& comm) {
-    std::array fields{&images,         &top1,         &top5,         &reference_top1,
-                      &reference_top5, &changed_top1, &changed_top5, &agreement};
-    std::array<std::int64_t, fields.size()> values{};
-    std::transform(fields.begin(), fields.end(), values.begin(), [](const auto* field) { return *field; });
-    comm.allreduce(std::span<std::int64_t>(values));
-    for (std::size_t i = 0; i < fields.size(); ++i) *fields[i] = values[i];
+  [[nodiscard]] std::vector<std::int64_t> list() const {
+    return {images, top1, top5, reference_top1, reference_top5, changed_top1, changed_top5, agreement};
+  }
+  [[nodiscard]] static Counts of(const std::vector<std::int64_t>& list) {
+    return {list.at(0), list.at(1), list.at(2), list.at(3), list.at(4), list.at(5), list.at(6), list.at(7)};
+  }
+  [[nodiscard]] Counts summed_over(const Communicator& comm) const {
+    auto values = list();
+    comm.allreduce(std::span(values));
+    return of(values);
+  }
+};
+
+/// What is known of the images seen so far, on this rank; the totals of an earlier start count for the root.
+struct Evaluation {
+  Counts counts;
+  ExactSum kl;
+  std::vector<std::int64_t> images; ///< their numbers
+
+  void save(const Communicator& comm, StateWriter& to) const {
+    to.put_integers("counts", counts.summed_over(comm).list());
+    std::vector<double> digits(ExactSum::digits);
+    kl.pack(digits);
+    comm.allreduce(std::span(digits));
+    to.put_doubles("kl", digits);
+    to.put_part("images", std::span(images));
+  }
+  void restore(const Communicator& comm, StateReader& from) {
+    const auto list = from.get<std::int64_t>("counts");
+    const auto digits = from.get<double>("kl");
+    images = from.get<std::int64_t>("images");
+    std::sort(images.begin(), images.end());
+    if (digits.size() != std::size_t{ExactSum::digits} || list.size() != Counts().list().size())
+      throw Error(ExitCode::bad_data, "the checkpoint's evaluation is damaged; use --fresh to start anew");
+    if (!comm.is_root()) return;
+    counts = Counts::of(list);
+    kl = ExactSum::unpack(digits);
   }
 };
 
@@ -46,50 +77,52 @@ std::optional<double> paired_error(double after, double before, std::int64_t cha
 
 Accuracy evaluate(const Communicator& comm, const Network& candidate, const Network* reference, const ImageFeed& feed,
                   std::int64_t images, const ImageFilter& filter, Progress& progress, const EvaluationSink& sink,
-                  const Checkpoints* checkpoints) {
+                  Checkpoints* checkpoints) {
   const auto share = share_of_rank(comm, images);
-  std::vector<std::int64_t> wanted;
-  for (auto image = share.first; image < share.first + share.count; ++image)
-    if (!filter || filter(image)) wanted.push_back(image);
-  Counts counts;
-  counts.images = std::ssize(wanted);
-  ExactSum kl;
-  progress.stage("evaluate", counts.images);
-  collectively(comm, [&] {
-    if (wanted.empty()) return;
-    infer::Executor executor(candidate.model);
-    std::optional<infer::Executor> reference_executor;
-    if (reference) reference_executor.emplace(reference->model);
-    const auto images_at_once = batch_images(candidate, most_images_at_once);
-    for (std::int64_t done = 0; done < counts.images; done += images_at_once) {
-      if (checkpoints) checkpoints->stop_if_asked();
-      const auto count = std::min(images_at_once, counts.images - done);
-      const auto batch = feed.read(std::span(wanted).subspan(static_cast<std::size_t>(done), std::size_t(count)));
-      const auto logits = executor.run_one(candidate.input, batch.input, candidate.logits);
-      if (sink) sink(batch.input, logits);
-      infer::Array reference_logits;
-      if (reference) {
-        reference_logits = reference_executor->run_one(reference->input, batch.input, reference->logits);
-        const auto comparison = infer::compare(reference_logits, logits);
-        for (const double each : comparison.kl) kl.add(each);
-        for (const auto each : comparison.agreement) counts.agreement += each;
-      }
-      if (!feed.has_labels()) continue;
-      const auto hits = infer::hits(logits, batch.labels);
-      const auto reference_hits = reference ? infer::hits(reference_logits, batch.labels) : hits;
-      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
-        counts.top1 += hits.top1[i];
-        counts.top5 += hits.top5[i];
-        counts.reference_top1 += reference_hits.top1[i];
-        counts.reference_top5 += reference_hits.top5[i];
-        counts.changed_top1 += hits.top1[i] != reference_hits.top1[i] ? 1 : 0;
-        counts.changed_top5 += hits.top5[i] != reference_hits.top5[i] ? 1 : 0;
-      }
-      progress.advance(done + count);
-    }
-  });
-  counts.sum_over(comm);
-  const double total_kl = allreduce_exact(comm, std::span<const ExactSum>(&kl, 1))[0];
+  Evaluation seen;
+  if (const auto saved = take(checkpoints, "evaluation")) seen.restore(comm, *saved);
+  auto left = images_left(share, seen.images);
+  if (filter) std::erase_if(left, [&](std::int64_t image) { return !filter(image); });
+  if (!comm.is_root()) seen.images.clear(); // the root's list keeps those of an earlier start
+  const auto kept = keep(checkpoints, "evaluation", [&comm, &seen](StateWriter& to) { seen.save(comm, to); });
+
+  std::optional<infer::Executor> executor, reference_executor;
+  if (!left.empty()) executor.emplace(candidate.model);
+  if (!left.empty() && reference) reference_executor.emplace(reference->model);
+  progress.stage("evaluate", std::ssize(left));
+  std::int64_t done = 0;
+  in_batches(comm, left, batch_images(candidate, most_images_at_once), checkpoints,
+             [&](std::span<const std::int64_t> numbers) {
+               const auto batch = feed.read(numbers);
+               const auto logits = executor->run_one(candidate.input, batch.input, candidate.logits);
+               if (sink) sink(batch.input, logits);
+               auto& counts = seen.counts;
+               infer::Array reference_logits;
+               if (reference) {
+                 reference_logits = reference_executor->run_one(reference->input, batch.input, reference->logits);
+                 const auto comparison = infer::compare(reference_logits, logits);
+                 for (const double each : comparison.kl) seen.kl.add(each);
+                 for (const auto each : comparison.agreement) counts.agreement += each;
+               }
+               if (feed.has_labels()) {
+                 const auto hits = infer::hits(logits, batch.labels);
+                 const auto reference_hits = reference ? infer::hits(reference_logits, batch.labels) : hits;
+                 for (std::size_t i = 0; i < numbers.size(); ++i) {
+                   counts.top1 += hits.top1[i];
+                   counts.top5 += hits.top5[i];
+                   counts.reference_top1 += reference_hits.top1[i];
+                   counts.reference_top5 += reference_hits.top5[i];
+                   counts.changed_top1 += hits.top1[i] != reference_hits.top1[i] ? 1 : 0;
+                   counts.changed_top5 += hits.top5[i] != reference_hits.top5[i] ? 1 : 0;
+                 }
+               }
+               counts.images += std::ssize(numbers);
+               seen.images.insert(seen.images.end(), numbers.begin(), numbers.end());
+               done += std::ssize(numbers);
+               progress.advance(done);
+             });
+  const auto counts = seen.counts.summed_over(comm);
+  const double total_kl = allreduce_exact(comm, std::span<const ExactSum>(&seen.kl, 1))[0];
 
   Accuracy result;
   result.images = counts.images;

@@ -11,35 +11,14 @@
 namespace slr::run {
 namespace {
 
-constexpr std::int64_t most_images_at_once = 4 * images_per_block;
-
 std::vector<std::int64_t> numbers_from(std::int64_t first, std::int64_t count) {
   std::vector<std::int64_t> numbers(static_cast<std::size_t>(count));
   std::iota(numbers.begin(), numbers.end(), first);
   return numbers;
 }
 
-const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name) {
-  const auto found = std::find_if(layers.begin(), layers.end(), [&](const auto& l) { return l.name == name; });
-  require(found != layers.end(), "the network has no layer " + name);
-  return *found;
-}
+} // namespace
 
-store::FeatureLayer describe(const graph::Layer& layer, std::int64_t positions) {
-  store::FeatureLayer result;
-  result.name = layer.name;
-  result.inputs = layer.cols;
-  result.outputs = layer.rows;
-  result.positions = positions;
-  result.kernel.assign(layer.window.kernel.begin(), layer.window.kernel.end());
-  result.strides.assign(layer.window.strides.begin(), layer.window.strides.end());
-  result.pads.assign(layer.window.pads.begin(), layer.window.pads.end());
-  result.dilations.assign(layer.window.dilations.begin(), layer.window.dilations.end());
-  result.activation = solver_activation(layer.activation).to_text();
-  return result;
-}
-
-/// The sample numbers of this rank's images.
 std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features, const std::string& layer,
                                                Share share) {
   const auto positions = std::max<std::int64_t>(1, features.layer(layer).positions);
@@ -48,8 +27,6 @@ std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features
   const auto end = std::lower_bound(begin, numbers.end(), (share.first + share.count) * positions);
   return {begin, end};
 }
-
-} // namespace
 
 infer::Sampling sampling_of(const Configuration& config) {
   return {static_cast<std::uint64_t>(config.calibration.seed), config.calibration.positions};
@@ -122,52 +99,8 @@ slr::Activation solver_activation(const graph::Activation& activation) {
   return result;
 }
 
-void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
-                      const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
-                      const std::filesystem::path& folder, Progress& progress, const Checkpoints& checkpoints) {
-  const auto share = share_of_rank(comm, config.calibration.images);
-  const auto sampling = sampling_of(config);
-  progress.stage("calibrate", share.count);
-  collectively(comm, [&] {
-    store::ShardWriter writer(store::shard_file(folder, comm.rank(), comm.size()),
-                              {network.sha256, config_hash, comm.rank(), comm.size()});
-    std::set<std::string> wanted;
-    for (const auto& name : layers) {
-      const auto& layer = layer_named(network.layers, name);
-      writer.begin_layer(describe(layer, sampling.positions));
-      writer.append(name, store::Quantity::original_inputs, {});
-      writer.append(name, store::Quantity::outputs, {});
-      if (config.calibration.inputs == CalibrationInputs::original) writer.link_inputs(name);
-      wanted.insert(layer.input);
-      wanted.insert(layer.output);
-    }
-    wanted.erase(network.input);
-    const std::vector<std::string> fetches(wanted.begin(), wanted.end());
-    infer::Executor executor(network.model);
-    const auto images_at_once = batch_images(network, most_images_at_once);
-    for (std::int64_t done = 0; done < share.count; done += images_at_once) {
-      checkpoints.stop_if_asked();
-      const auto count = std::min(images_at_once, share.count - done);
-      auto batch = feed.read(share.first + done, count);
-      auto values = executor.run({{network.input, batch.input}}, fetches);
-      values.emplace(network.input, std::move(batch.input));
-      const auto images = numbers_from(share.first + done, count);
-      for (const auto& name : layers) {
-        const auto& layer = layer_named(network.layers, name);
-        const auto& input = values.at(layer.input);
-        const auto table = infer::sample_batch(sampling, images, name, infer::output_map(layer, input.dims));
-        writer.append(name, store::Quantity::original_inputs, infer::patches(input, layer, table));
-        writer.append(name, store::Quantity::outputs, infer::outputs(values.at(layer.output), layer, table));
-        writer.append_samples(name, table.sample);
-      }
-      progress.advance(done + count);
-    }
-    writer.commit();
-  });
-}
-
 Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) {
-  const auto images_at_once = batch_images(network, most_images_at_once);
+  const auto images_at_once = batch_images(network, most_images_captured_at_once);
   for (std::int64_t done = 0; done < share.count; done += images_at_once) {
     const auto first = share.first + done, count = std::min(images_at_once, share.count - done);
     batches_.push_back({first, count, {{network.input, feed.read(first, count).input}}});

@@ -1,5 +1,6 @@
 #include "first_stages.hpp"
 
+#include "feature_capture.hpp"
 #include "slr/base/file.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/features.hpp"
@@ -10,7 +11,7 @@ namespace {
 
 /// Where the calibration images are, packed: the file named, or the one packed into the output folder.
 store::ImageSource packed_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                                      Progress& progress, const Checkpoints& checkpoints) {
+                                      Progress& progress, Checkpoints& checkpoints) {
   auto source = image_source(config.data.calibration);
   const auto kind = collectively(comm, [&] { return store::open_images(source)->kind(); });
   if (kind == store::ImageKind::packed) return source;
@@ -18,14 +19,17 @@ store::ImageSource packed_calibration(const Communicator& comm, const Configurat
   on_root(comm, [&] { is_there = std::filesystem::exists(files.calibration()); });
   if (!comm.broadcast_value(is_there)) {
     store::PackOptions options;
+    options.checkpoints = &checkpoints;
+    options.parts = files.calibration_parts();
     bool has_begun = false;
     options.progress = [&](std::int64_t done, std::int64_t total) {
-      checkpoints.stop_if_asked();
       if (!has_begun) progress.stage("pack", total);
       has_begun = true;
       progress.advance(done);
     };
     (void)store::pack_images(comm, source, files.calibration(), options);
+  } else {
+    (void)checkpoints.take("pack"); // of a packing that was finished after it
   }
   store::ImageSource packed;
   packed.images = files.calibration();
@@ -40,7 +44,7 @@ ImageFeed open_feed(const Communicator& comm, const store::ImageSource& source, 
 }
 
 ImageFeed open_calibration(const Communicator& comm, const Configuration& config, const OutputFiles& files,
-                           const Network& network, Progress& progress, const Checkpoints& checkpoints) {
+                           const Network& network, Progress& progress, Checkpoints& checkpoints) {
   auto feed = open_feed(comm, packed_calibration(comm, config, files, progress, checkpoints), config, network);
   if (feed.size() < config.calibration.images)
     throw Error(ExitCode::configuration, config.where("calibration.images") + ": calibration.images asks for " +
@@ -51,7 +55,7 @@ ImageFeed open_calibration(const Communicator& comm, const Configuration& config
 
 store::FeatureSet open_features(const Communicator& comm, const Network& network, const std::vector<std::string>& dense,
                                 const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
-                                Progress& progress, const Checkpoints& checkpoints) {
+                                Progress& progress, Checkpoints& checkpoints) {
   std::vector<std::string> names;
   for (std::size_t i = 0; i < network.layers.size(); ++i)
     if (dense[i].empty()) names.push_back(network.layers[i].name);
@@ -59,12 +63,15 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   bool is_complete = false;
   on_root(comm, [&] { is_complete = std::filesystem::exists(files.features_view()); });
   if (!comm.broadcast_value(is_complete)) {
-    on_root(comm, [&] { std::filesystem::remove_all(files.features()); }); // what a killed run left
     capture_features(comm, network, names, feed, config, hash, files.features(), progress, checkpoints);
     auto features = store::FeatureSet::open(comm, files.features().string());
-    on_root(comm, [&] { store::write_virtual_features(features, files.features_view()); });
+    on_root(comm, [&] {
+      store::write_virtual_features(features, files.features_view());
+      std::filesystem::remove_all(capture_parts(files.features()));
+    });
     return features;
   }
+  (void)checkpoints.take("features"); // of a capture that was finished after it
   progress.note("features of an earlier run are used: " + files.features().string());
   // Inputs of a compressed network that an earlier start wrote there are not what any layer starts from.
   std::vector<std::filesystem::path> shards;

@@ -15,13 +15,13 @@ namespace slr::run {
 /// \throws Error{configuration} if there are fewer than calibration.images
 [[nodiscard]] ImageFeed open_calibration(const Communicator& comm, const Configuration& config,
                                          const OutputFiles& files, const Network& network, Progress& progress,
-                                         const Checkpoints& checkpoints);
+                                         Checkpoints& checkpoints);
 
 /// The feature shards of this configuration: those that are there and fit, else captured now. Collective.
 [[nodiscard]] store::FeatureSet open_features(const Communicator& comm, const Network& network,
                                               const std::vector<std::string>& dense, const ImageFeed& feed,
                                               const Configuration& config, const OutputFiles& files, Progress& progress,
-                                              const Checkpoints& checkpoints);
+                                              Checkpoints& checkpoints);
 
 /// The layers' curves: those of an earlier start of this run, else measured now and kept. Collective.
 [[nodiscard]] Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,

@@ -195,7 +195,8 @@ ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options
   const OutputFolder folder(comm, config, network.sha256, options.fresh);
   const auto progress = make_progress(comm);
   const auto dense = dense_reasons(network, config);
-  const JobCheckpoints checkpoints(comm, config, network.sha256, folder.files(), std::nullopt, false, *progress);
+  JobCheckpoints checkpoints(comm, config, network.sha256, folder.files(), std::nullopt,
+                             folder.state() == FolderState::unfinished, *progress);
   const auto feed = open_calibration(comm, config, folder.files(), network, *progress, checkpoints);
   const auto features = open_features(comm, network, dense, feed, config, folder.files(), *progress, checkpoints);
   progress->note(std::to_string(features.files().size()) + " feature shards are in " +

@@ -48,6 +48,12 @@ void check_fixed(const Configuration& config, const graph::Layer& layer, const F
 
 } // namespace
 
+const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name) {
+  const auto found = std::find_if(layers.begin(), layers.end(), [&](const auto& l) { return l.name == name; });
+  require(found != layers.end(), "the network has no layer " + name);
+  return *found;
+}
+
 Network load_network(const Communicator& comm, const std::filesystem::path& file) {
   std::string bytes, hash;
   on_root(comm, [&] {

@@ -15,6 +15,7 @@ namespace {
 std::vector<std::filesystem::path> everything_written(const OutputFiles& files) {
   std::vector<std::filesystem::path> paths{files.job(),
                                            files.calibration(),
+                                           files.calibration_parts(),
                                            files.features(),
                                            files.features_view(),
                                            files.curves(),

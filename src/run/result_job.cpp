@@ -37,8 +37,8 @@ namespace {
 
 /// Accuracy on data.validation, else on the report images of the calibration set.
 Accuracy judge(const Communicator& comm, const Network& original, const Network& compressed,
-               const ImageFeed& calibration, const Configuration& config, Progress& progress,
-               const Checkpoints& checkpoints, std::string& judged_on) {
+               const ImageFeed& calibration, const Configuration& config, Progress& progress, Checkpoints& checkpoints,
+               std::string& judged_on) {
   if (config.data.validation.is_given()) {
     judged_on = "data.validation";
     const auto feed = open_feed(comm, image_source(config.data.validation), config, original);
@@ -57,9 +57,8 @@ nlohmann::ordered_json latency_json(graph::Model before, const graph::Model& aft
   const auto cores = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   for (const auto& [name, threads] : {std::pair{"one_thread", 1}, std::pair{"all_cores", cores}}) {
     const infer::LatencyOptions options{.warm_up = 2, .repeats = 11, .threads = threads};
-    const double first = infer::measure_latency(before, options).median_seconds;
-    const double second = infer::measure_latency(after, options).median_seconds;
-    json[name] = {{"threads", threads}, {"before", first}, {"after", second}};
+    const auto [first, second] = infer::measure_latencies(before, after, options);
+    json[name] = {{"threads", threads}, {"before", first.median_seconds}, {"after", second.median_seconds}};
   }
   return json;
 }
@@ -164,11 +163,11 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   std::string judged_on;
   const auto accuracy = clock.measure("evaluate", [&] {
     const auto compressed = load_network(comm, unverified.compressed());
-    return checkpoints.guard(
-        [&] { return judge(comm, network, compressed, shared.feed, config, progress, checkpoints, judged_on); });
+    return judge(comm, network, compressed, shared.feed, config, progress, checkpoints, judged_on);
   });
   nlohmann::ordered_json latency;
-  clock.measure("latency", [&] { on_root(comm, [&] { latency = latency_json(network.model, result.model); }); });
+  clock.measure("latency",
+                [&] { on_root_undisturbed(comm, [&] { latency = latency_json(network.model, result.model); }); });
   clock.measure("verify", [&] { verify_outputs(comm, network, result, files, unverified); });
   auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
   on_root(comm, [&] { report["latency"] = latency; });

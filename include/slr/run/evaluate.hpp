@@ -27,12 +27,13 @@ using ImageFilter = std::function<bool(std::int64_t)>;
 
 /// Runs candidate and reference (may be absent) over the images of the feed, dealt to the ranks in blocks. Exact sums:
 /// the same bits for every number of ranks. Collective. `sink`, if given, receives this rank's inputs and candidate
-/// logits in image order. With `checkpoints` it can be stopped.
+/// logits in image order. With `checkpoints` it can be saved and stopped between two batches, and goes on from there on
+/// any number of ranks (the sink then misses what an earlier start saw).
 using EvaluationSink = std::function<void(const infer::Array& inputs, const infer::Array& logits)>;
 [[nodiscard]] Accuracy evaluate(const Communicator& comm, const Network& candidate, const Network* reference,
                                 const ImageFeed& feed, std::int64_t images, const ImageFilter& filter,
                                 Progress& progress, const EvaluationSink& sink = {},
-                                const Checkpoints* checkpoints = nullptr);
+                                Checkpoints* checkpoints = nullptr);
 
 /// `accuracy` as report.json has it: `top1_before` and so on from the reference, `top1_after` from the candidate.
 [[nodiscard]] nlohmann::ordered_json before_after_json(const Accuracy& accuracy);

@@ -26,12 +26,12 @@ enum class Role { fit, selection, report };
   return sample / std::max<std::int64_t>(1, layer.positions);
 }
 
-/// Runs the original network over the calibration images and writes one shard per rank with X0 and Y of the layers at
-/// the sampled positions. Collective; nothing is there under its final name unless all ranks succeeded. It can be
-/// stopped, and then starts from its beginning. \throws Error{stopped}
-void capture_features(const Communicator& comm, const Network& network, const std::vector<std::string>& layers,
-                      const ImageFeed& feed, const Configuration& config, const std::string& config_hash,
-                      const std::filesystem::path& folder, Progress& progress, const Checkpoints& checkpoints);
+/// So many images at most go through the network together while features are taken.
+inline constexpr std::int64_t most_images_captured_at_once = 4 * images_per_block;
+
+/// The sample numbers of a share of the images, a section of `features.samples(layer)`. Local.
+[[nodiscard]] std::span<const std::int64_t> samples_of_share(const store::FeatureSet& features,
+                                                             const std::string& layer, Share share);
 
 /// The scalar function of a layer as the solver takes it. Local.
 [[nodiscard]] slr::Activation solver_activation(const graph::Activation& activation);

@@ -27,6 +27,9 @@ struct Network {
   std::vector<graph::Layer> layers; ///< every linear layer, in topological order
 };
 
+/// The layer of this name. Local. \pre there is one
+[[nodiscard]] const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name);
+
 /// Reads the file on the root and parses the bytes on every rank. Collective.
 /// \throws Error{io}, Error{bad_data} as graph::read_model; the same on every rank.
 [[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);

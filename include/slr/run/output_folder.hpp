@@ -18,6 +18,7 @@ struct OutputFiles {
   std::filesystem::path folder;
   [[nodiscard]] std::filesystem::path job() const { return folder / ".job.json"; } ///< whose folder this is
   [[nodiscard]] std::filesystem::path calibration() const { return folder / "calibration.h5"; }
+  [[nodiscard]] std::filesystem::path calibration_parts() const { return folder / ".calibration"; } ///< of it
   [[nodiscard]] std::filesystem::path features() const { return folder / "features"; }
   [[nodiscard]] std::filesystem::path features_view() const { return folder / "features.h5"; }
   [[nodiscard]] std::filesystem::path curves() const { return folder / "curves.json"; }
