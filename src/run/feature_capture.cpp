@@ -36,9 +36,10 @@ public:
                                                                                          comm.rank(), comm.size()},
         folder_(std::move(folder)) {}
 
-  /// Goes on from so many parts of an earlier start, and removes what else it left. Returns the images that they have.
-  /// Collective.
-  std::vector<std::int64_t> resume(std::int64_t parts) {
+  /// Goes on from so many parts of an earlier start (none if one is damaged), and removes what else it left. Returns
+  /// the images that they have. Collective.
+  std::vector<std::int64_t> resume(std::int64_t parts, Progress& progress) {
+    parts_ = 0;
     on_root(comm_, [&] {
       while (parts_ < parts && fs::exists(part_folder(parts_))) ++parts_;
       if (!fs::exists(folder_)) return;
@@ -53,13 +54,13 @@ public:
     });
     parts_ = comm_.broadcast_value(parts_);
     has_earlier_ = parts_ > 0;
-    std::vector<std::int64_t> images;
-    if (parts_ == 0 || layers_.empty()) return images;
-    const auto features = open_parts();
-    const auto& layer = features.layer(layers_.front());
-    for (const auto sample : features.samples(layer.name))
-      if (images.empty() || images.back() != image_of(sample, layer)) images.push_back(image_of(sample, layer));
-    return images;
+    try {
+      return images_of_parts();
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::bad_data) throw;
+      progress.warning(std::string(error.what()) + "; what an earlier start captured is captured again");
+      return resume(0, progress);
+    }
   }
 
   /// What the network is to show.
@@ -121,6 +122,17 @@ public:
 private:
   [[nodiscard]] fs::path part_folder(std::int64_t part) const { return capture_parts(folder_) / std::to_string(part); }
 
+  /// Increasing. \throws Error{bad_data} if a part is damaged
+  [[nodiscard]] std::vector<std::int64_t> images_of_parts() const {
+    std::vector<std::int64_t> images;
+    if (parts_ == 0 || layers_.empty()) return images;
+    const auto features = open_parts();
+    const auto& layer = features.layer(layers_.front());
+    for (const auto sample : features.samples(layer.name))
+      if (images.empty() || images.back() != image_of(sample, layer)) images.push_back(image_of(sample, layer));
+    return images;
+  }
+
   [[nodiscard]] store::FeatureSet open_parts() const {
     std::vector<fs::path> files;
     on_root(comm_, [&] {
@@ -179,7 +191,7 @@ void capture_features(const Communicator& comm, const Network& network, const st
   Capture capture(comm, network, layers, config, config_hash, folder);
   std::int64_t parts = 0;
   if (const auto saved = checkpoints.take("features")) parts = saved->get<std::int64_t>("parts").at(0);
-  const auto left = images_left(share, capture.resume(parts));
+  const auto left = images_left(share, capture.resume(parts, progress));
 
   // A part that cannot be written is lost, unlike the state of other computations when there is no checkpoint.
   std::optional<Error> lost;

@@ -7,11 +7,15 @@
 #include "slr/graph/groups.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
+#include "slr/infer/executor.hpp"
 #include "slr/infer/metrics.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/node_memory.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
+#include <optional>
 
 namespace slr::run {
 namespace {
@@ -54,11 +58,86 @@ const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const s
   return *found;
 }
 
+namespace {
+
+/// The bytes of a file that the root has read, once per node where that can be, else on every rank.
+class FileBytes {
+public:
+  /// Collective over `comm`.
+  FileBytes(const Communicator& comm, const Communicator& node, std::string of_root) : own_(std::move(of_root)) {
+    size_ = comm.broadcast_value(own_.size());
+    const auto leaders = comm.split(node.is_root() ? 0 : 1, comm.rank());
+    if (node.is_root()) own_ = leaders.broadcast_text(own_);
+    shared_ = share_on_node(node, size_,
+                            [&](std::span<std::byte> bytes) { std::memcpy(bytes.data(), own_.data(), own_.size()); });
+    if (comm.allreduce_value(shared_ ? 1 : 0, Reduction::min) == 0)
+      own_ = comm.broadcast_text(own_);
+    else
+      own_ = std::string();
+  }
+  [[nodiscard]] std::string_view view() const {
+    return own_.empty() && shared_ ? std::string_view(reinterpret_cast<const char*>(shared_.get()), size_)
+                                   : std::string_view(own_);
+  }
+
+private:
+  std::string own_;
+  std::size_t size_ = 0;
+  std::shared_ptr<const std::byte> shared_;
+};
+
+/// The weights of a network in memory that the ranks of a node share; small ones stay where they are.
+class SharedWeights {
+public:
+  /// Of the node's root. Collective over `node`.
+  SharedWeights(const Communicator& node, const graph::Model& of_root) {
+    std::size_t size = 0;
+    if (node.is_root()) size = for_each(of_root, [](const auto&, std::size_t) {});
+    memory_ = share_on_node(node, size, [&](std::span<std::byte> bytes) {
+      for_each(of_root, [&](const graph::Tensor& tensor, std::size_t at) {
+        std::memcpy(bytes.data() + at, tensor.data.bytes().data(), tensor.data.bytes().size());
+      });
+    });
+  }
+  /// Replaces the rank's own copies. Local. \pre the same network as the root's
+  void replace(graph::Model& model) const {
+    if (!memory_) return;
+    for_each(model, [&](graph::Tensor& tensor, std::size_t at) {
+      tensor.data = graph::Buffer(std::span(memory_.get() + at, tensor.data.bytes().size()), memory_);
+    });
+  }
+
+private:
+  /// Calls `action` with every large weight and its place; returns the size of all.
+  template <class Model, class Action>
+  static std::size_t for_each(Model& model, Action&& action) {
+    constexpr std::size_t alignment = 64, smallest = 4096;
+    std::size_t size = 0;
+    for (auto& [name, tensor] : model.initializers) {
+      const auto bytes = tensor.data.bytes().size();
+      if (bytes < smallest) continue;
+      action(tensor, size);
+      size += (bytes + alignment - 1) / alignment * alignment;
+    }
+    return size;
+  }
+  std::shared_ptr<const std::byte> memory_;
+};
+
+graph::Model parsed(std::string_view bytes, const std::filesystem::path& file) {
+  auto model = graph::fold(graph::parse_model(bytes, file.parent_path(), file.string()));
+  graph::split_groups(model);
+  return model;
+}
+
+} // namespace
+
 Network load_network(const Communicator& comm, const std::filesystem::path& file) {
-  std::string bytes, hash;
+  constexpr int parsed_at_once = 4; // ranks of a node that hold the weights twice for a moment
+  std::string hash, read;
   on_root(comm, [&] {
-    bytes = read_file(file);
-    hash = sha256(bytes);
+    read = read_file(file);
+    hash = sha256(read);
     if (const auto more = graph::external_files(file); !more.empty()) {
       Sha256 all;
       all.update(hash);
@@ -66,13 +145,29 @@ Network load_network(const Communicator& comm, const std::filesystem::path& file
       hash = all.hex();
     }
   });
-  bytes = comm.broadcast_text(bytes);
-  hash = comm.broadcast_text(hash);
+  Network network;
+  network.sha256 = comm.broadcast_text(hash);
+  const auto node = comm.split_by_node();
+  const FileBytes bytes(comm, node, std::move(read));
+  collectively(comm, [&] {
+    if (node.is_root()) network.model = parsed(bytes.view(), file);
+  });
+  const SharedWeights weights(node, network.model);
+  if (node.is_root()) weights.replace(network.model);
+  std::optional<Error> error;
+  for (int first = 1; first < node.size(); first += parsed_at_once) {
+    if (node.rank() >= first && node.rank() < first + parsed_at_once) {
+      try {
+        network.model = parsed(bytes.view(), file);
+        weights.replace(network.model);
+      } catch (...) {
+        error = current_error();
+      }
+    }
+    node.barrier();
+  }
+  agree(comm, error);
   return collectively(comm, [&] {
-    Network network;
-    network.sha256 = hash;
-    network.model = graph::fold(graph::parse_model(bytes, file.parent_path(), file.string()));
-    graph::split_groups(network.model);
     network.input_shape = infer::input_shape(network.model);
     network.input = network.model.inputs.front().name;
     network.logits = infer::logits_value(network.model);
@@ -80,7 +175,7 @@ Network load_network(const Communicator& comm, const std::filesystem::path& file
     if (network.layers.empty())
       throw Error(ExitCode::bad_data, file.string() + " has no convolution or fully connected layer with constant "
                                                       "weights: there is nothing to compress");
-    return network;
+    return std::move(network);
   });
 }
 
@@ -121,7 +216,7 @@ std::int64_t batch_images(const Network& network, std::int64_t most) {
     if (!network.model.initializers.contains(value)) bytes += elements * static_cast<std::int64_t>(sizeof(float));
   }
   auto images = most;
-  while (images > 1 && images * bytes > largest_bytes) images /= 2;
+  while (images > infer::ExecutorOptions{}.block && images * bytes > largest_bytes) images /= 2;
   return images;
 }
 

@@ -151,6 +151,25 @@ TEST_F(ImageStages, CaptureGoesOnWhereItWasStopped) {
     }
 }
 
+TEST_F(ImageStages, DamagedPartsAreCapturedAgain) {
+  const auto original = network(1);
+  const std::vector<std::string> layers{original.layers[0].name, original.layers[1].name};
+  const auto capture = [&](int stop_at) {
+    ManualCheckpoints checkpoints(world, folder);
+    checkpoints.stop_at = stop_at;
+    capture_features(world, original, layers, feed(original), config, "hash", folder / "f", *progress, checkpoints);
+  };
+  EXPECT_THROW(capture(1), Error); // behind the first batches
+  on_root(world, [&] {
+    const auto part = store::shard_file(capture_parts(folder / "f") / "0", 0, world.size());
+    ASSERT_TRUE(fs::exists(part));
+    fs::resize_file(part, 3000);
+  });
+  capture(-1);
+  const auto features = store::FeatureSet::open(world, (folder / "f").string());
+  EXPECT_EQ(std::ssize(features.samples(layers[1])), images);
+}
+
 TEST_F(ImageStages, EvaluationGoesOnWhereItWasStopped) {
   const auto original = network(1), other = network(2);
   const auto judge = [&](const Communicator& comm, const ImageFilter& filter, Checkpoints* checkpoints) {

@@ -78,11 +78,11 @@ TEST(Network, RefusesStructuresThatALayerCannotHave) {
 TEST(Network, BatchesAreBoundedByMemory) {
   auto n = network();
   EXPECT_EQ(batch_images(n, 64), 64);
-  // 1000 x 1000 pixels: the values x, first, second, depthwise of 4 channels, grouped of 6, last of 3 take 100 MB.
-  n.model.inputs.front().dims = {-1, 4, 1000, 1000};
-  EXPECT_EQ(batch_images(n, 64), 4);
+  // 500 x 500 pixels: the values x, first, second, depthwise of 4 channels, grouped of 6, last of 3 take 25 MB.
+  n.model.inputs.front().dims = {-1, 4, 500, 500};
+  EXPECT_EQ(batch_images(n, 64), 16);
   n.model.inputs.front().dims = {-1, 4, 4000, 4000};
-  EXPECT_EQ(batch_images(n, 64), 1);
+  EXPECT_EQ(batch_images(n, 64), 8);
 }
 
 TEST(Network, CountsWhatGoesWithALayer) {

@@ -30,7 +30,8 @@ struct Network {
 /// The layer of this name. Local. \pre there is one
 [[nodiscard]] const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name);
 
-/// Reads the file on the root and parses the bytes on every rank. Collective.
+/// Reads the file on the root and parses the bytes on every rank. The ranks of a node share the weights, where they can
+/// see each other's memory. Collective.
 /// \throws Error{io}, Error{bad_data} as graph::read_model; the same on every rank.
 [[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);
 
@@ -52,7 +53,8 @@ inline constexpr std::int64_t images_per_block = 16;
 [[nodiscard]] Share share_of_rank(const Communicator& comm, std::int64_t items);
 
 /// How many images go through the network at once: the largest power of two up to `most` for which all values that the
-/// network computes take at most 512 MB. The same on every rank, and a divisor of a block or whole blocks. Local.
+/// network computes take at most 512 MB, but no fewer than the executor computes together anyway. The same on every
+/// rank, and a divisor of a block or whole blocks. Local.
 [[nodiscard]] std::int64_t batch_images(const Network& network, std::int64_t most);
 
 /// Images of the configuration as inputs of the network.
