@@ -141,7 +141,8 @@ Outcome run_peer(const Communicator& comm, const Peer& peer, const Network& netw
   Outcome outcome;
   outcome.method = peer.name;
   auto model = network.model;
-  auto frontier = collectively(comm, [&] { return Frontier(network, calibration, share); });
+  const auto place = scratch_place(comm, config);
+  auto frontier = collectively(comm, [&] { return Frontier(network, calibration, share, place); });
   for (const auto& layer : network.layers) {
     const auto as_ours = std::find_if(ours.layers.begin(), ours.layers.end(),
                                       [&](const LayerRow& row) { return row.name == layer.name; });

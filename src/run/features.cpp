@@ -99,20 +99,35 @@ slr::Activation solver_activation(const graph::Activation& activation) {
   return result;
 }
 
-Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share) {
+Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share, ScratchPlace place)
+    : values_(std::move(place)) {
   const auto images_at_once = batch_images(network, most_images_captured_at_once);
   for (std::int64_t done = 0; done < share.count; done += images_at_once) {
-    const auto first = share.first + done, count = std::min(images_at_once, share.count - done);
-    batches_.push_back({first, count, {{network.input, feed.read(first, count).input}}});
+    shares_.push_back({share.first + done, std::min(images_at_once, share.count - done)});
+    values_.add({{network.input, feed.read(shares_.back().first, shares_.back().count).input}});
   }
+}
+
+Frontier::Frontier(std::vector<Batch> batches, ScratchPlace place) : values_(std::move(place)) {
+  for (auto& batch : batches) {
+    shares_.push_back({batch.first, batch.count});
+    values_.add(std::move(batch.values));
+  }
+}
+
+std::vector<Frontier::Batch> Frontier::take_batches() {
+  std::vector<Batch> batches;
+  for (std::size_t i = 0; i < shares_.size(); ++i)
+    batches.push_back({shares_[i].first, shares_[i].count, values_.take(i)});
+  return batches;
 }
 
 namespace {
 
 /// Appends the sampled patches of a batch's input.
-void append_patches(const Frontier::Batch& batch, const infer::Array& input, const graph::Layer& layer,
+void append_patches(Share images, const infer::ArrayView& input, const graph::Layer& layer,
                     const infer::Sampling& sampling, std::vector<float>& rows) {
-  const auto table = infer::sample_batch(sampling, numbers_from(batch.first, batch.count), layer.name,
+  const auto table = infer::sample_batch(sampling, numbers_from(images.first, images.count), layer.name,
                                          infer::output_map(layer, input.dims));
   const auto patches = infer::patches(input, layer, table);
   rows.insert(rows.end(), patches.begin(), patches.end());
@@ -127,9 +142,10 @@ std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::str
   const auto live = live_before(model, layer.node);
   infer::Executor executor(model);
   std::vector<float> rows;
-  for (auto& batch : batches_) {
-    batch.values = advance_values(executor, std::move(batch.values), live);
-    if (is_wanted) append_patches(batch, batch.values.at(layer.input), layer, sampling, rows);
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    auto values = advance_values(executor, values_.take(i), live);
+    if (is_wanted) append_patches(shares_[i], values.at(layer.input), layer, sampling, rows);
+    values_.put(i, std::move(values));
   }
   return rows;
 }
@@ -140,12 +156,12 @@ std::vector<float> Frontier::inputs_ahead(const graph::Model& model, const std::
   const auto& layer = layer_named(layers, name);
   infer::Executor executor(model);
   std::vector<float> rows;
-  for (const auto& batch : batches_) {
-    const auto known = batch.values.find(layer.input);
-    const auto input =
-        known != batch.values.end() ? known->second : executor.run(views(batch.values), {layer.input}).at(layer.input);
-    append_patches(batch, input, layer, sampling, rows);
-  }
+  for (std::size_t i = 0; i < shares_.size(); ++i)
+    values_.look_at(i, [&](const HeldArrays::Arrays& values) {
+      const auto known = values.find(layer.input);
+      if (known != values.end()) return append_patches(shares_[i], known->second, layer, sampling, rows);
+      append_patches(shares_[i], executor.run(views(values), {layer.input}).at(layer.input), layer, sampling, rows);
+    });
   return rows;
 }
 

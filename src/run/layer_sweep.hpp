@@ -23,7 +23,7 @@ public:
   [[nodiscard]] SweepResult take_result() { return std::move(result_); }
 
   /// From now on the images are followed from here on.
-  void follow(Frontier frontier) { frontier_ = std::move(frontier); }
+  void follow(Frontier frontier) { frontier_.emplace(std::move(frontier)); }
   /// Goes on to the next layer that does not stay dense, as solving it would, and ends following there: for others to
   /// follow. Nothing if there is no such layer, or no images are followed.
   [[nodiscard]] std::vector<Frontier::Batch> leave();

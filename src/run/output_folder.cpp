@@ -54,7 +54,8 @@ bool has_foreign_files(const OutputFiles& files) {
 void clear_temporaries(const OutputFiles& files) {
   for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
     const auto name = entry.path().filename().string();
-    const bool is_ours = name.starts_with(".") && (name.ends_with(".part") || name == ".checkpoint.new.h5");
+    const bool is_ours = name.starts_with(OutputFiles::scratch_prefix) ||
+                         (name.starts_with(".") && (name.ends_with(".part") || name == ".checkpoint.new.h5"));
     if (is_ours && entry.is_regular_file()) std::filesystem::remove(entry.path());
   }
   std::filesystem::remove(files.heartbeat());

@@ -100,7 +100,8 @@ public:
     const bool is_over = std::all_of(outcomes_.begin(), outcomes_.end(), [](const auto& o) { return o.has_value(); });
     if (job.config.calibration.inputs != CalibrationInputs::compressed || is_over) return;
     require(feed != nullptr, "compressed inputs need images");
-    frontier_ = collectively(job.comm, [&] { return Frontier(job.network, *feed, share_); });
+    const auto place = scratch_place(job.comm, job.config);
+    collectively(job.comm, [&] { frontier_.emplace(job.network, *feed, share_, place); });
   }
 
   void run(const Wave& wave) {

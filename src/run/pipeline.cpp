@@ -90,6 +90,7 @@ public:
         for (auto l = item.stages[std::size_t(g)]; l < item.stages[std::size_t(g) + 1]; ++l) turns.push_back({l, g});
       allotments_.push_back(on_groups(groups, grid_, item.network, item.allotment, turns));
       saved_.push_back(OutcomeFiles(item.files.layers(), "layer").load(groups.world(), item.network));
+      places_.push_back(scratch_place(groups.world(), item.config));
     }
   }
 
@@ -144,7 +145,7 @@ private:
       receive(i, before, steps, is_followed);
     else if (is_followed)
       steps.follow(collectively(group, [&] {
-        return Frontier(item.network, item.feed, share_of_rank(group, item.config.calibration.images));
+        return Frontier(item.network, item.feed, share_of_rank(group, item.config.calibration.images), places_[i]);
       }));
     const OutcomeFiles files(item.files.layers(), "layer");
     const auto end = item.stages[std::size_t(groups_.mine()) + 1], count = item.network.layers.size();
@@ -215,11 +216,12 @@ private:
     const auto count = state.get<std::int64_t>("layers").at(0);
     for (std::int64_t l = 0; l < count; ++l)
       steps.take(unpacked_outcome(state.text(std::to_string(l)), items_[i].network, static_cast<std::size_t>(l)));
-    if (is_followed) steps.follow(Frontier(std::move(batches)));
+    if (is_followed) steps.follow(Frontier(std::move(batches), places_[i]));
   }
 
   const NodeGroups& groups_;
   const std::vector<PipelineItem>& items_;
+  std::vector<ScratchPlace> places_; ///< of each item
   Progress& progress_;
   Grid grid_;
   GroupCheckpoints checkpoints_;

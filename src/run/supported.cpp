@@ -56,8 +56,6 @@ constexpr std::array missing{
             "run once per item with layers"},
     Refused{"calibration.files", [](const Configuration& c) { return c.calibration.files == ShardsPer::node; },
             "use rank"},
-    Refused{"calibration.memory", [](const Configuration& c) { return c.calibration.memory_bytes.has_value(); },
-            "leave it out"},
 };
 
 constexpr std::array contradictory{

@@ -35,8 +35,9 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
   const auto kept = keep_outcomes(checkpoints, steps.result().layers);
   if (config.calibration.inputs == CalibrationInputs::compressed && earlier.size() < network.layers.size()) {
     require(feed != nullptr, "compressed inputs need images");
-    steps.follow(
-        collectively(comm, [&] { return Frontier(network, *feed, share_of_rank(comm, config.calibration.images)); }));
+    const auto place = scratch_place(comm, config);
+    steps.follow(collectively(
+        comm, [&] { return Frontier(network, *feed, share_of_rank(comm, config.calibration.images), place); }));
   }
   const auto count = static_cast<std::int64_t>(network.layers.size());
   progress.stage(

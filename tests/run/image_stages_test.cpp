@@ -3,6 +3,7 @@
 #include "configuration_support.hpp"
 #include "feature_capture.hpp"
 #include "slr/run/evaluate.hpp"
+#include "slr/run/output_folder.hpp"
 #include "store/manual_checkpoints.hpp"
 
 #include "slr/graph/layers.hpp"
@@ -168,6 +169,40 @@ TEST_F(ImageStages, DamagedPartsAreCapturedAgain) {
   capture(-1);
   const auto features = store::FeatureSet::open(world, (folder / "f").string());
   EXPECT_EQ(std::ssize(features.samples(layers[1])), images);
+}
+
+TEST_F(ImageStages, AFrontierIsTheSameWithLittleMemory) {
+  const auto original = network(1);
+  const auto share = share_of_rank(world, images);
+  const auto follow = [&](std::int64_t memory) {
+    Frontier frontier(original, feed(original), share, {memory, folder.path()});
+    const infer::Sampling sampling{.seed = 1, .positions = 3};
+    std::vector<std::vector<float>> inputs;
+    inputs.push_back(frontier.inputs_of(original.model, original.layers[0].name, sampling));
+    inputs.push_back(frontier.inputs_ahead(original.model, original.layers[1].name, sampling));
+    inputs.push_back(frontier.inputs_of(original.model, original.layers[1].name, sampling));
+    for (const auto& batch : frontier.take_batches()) inputs.push_back(batch.values.at(original.layers[1].input).data);
+    return inputs;
+  };
+  const auto expected = follow(std::int64_t{1} << 40);
+  EXPECT_EQ(expected[1], expected[2]);
+  for (const std::int64_t memory : {0, 20'000}) EXPECT_EQ(follow(memory), expected) << memory;
+  world.barrier();
+  for (const auto& entry : fs::directory_iterator(folder.path()))
+    EXPECT_FALSE(entry.path().filename().string().starts_with(OutputFiles::scratch_prefix)) << entry.path();
+}
+
+TEST_F(ImageStages, ActivationsThatCannotBeWrittenAreAnError) {
+  HeldArrays held({10, "/proc/nowhere"});
+  held.add({{"x", {{1, 2}, {1, 2}}}});
+  EXPECT_EQ(held.bytes_in_files(), 0);
+  try {
+    held.add({{"x", {{1, 2}, {3, 4}}}});
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::io);
+    EXPECT_NE(std::string(error.what()).find("calibration.memory"), std::string::npos);
+  }
 }
 
 TEST_F(ImageStages, EvaluationGoesOnWhereItWasStopped) {

@@ -6,6 +6,7 @@
 #include "slr/layer/exact_products.hpp"
 #include "slr/layer/problem.hpp"
 #include "slr/mpi/checkpoints.hpp"
+#include "slr/run/held_arrays.hpp"
 #include "slr/run/network.hpp"
 #include "slr/run/progress.hpp"
 #include "slr/store/feature_set.hpp"
@@ -47,7 +48,7 @@ inline constexpr std::int64_t most_images_captured_at_once = 4 * images_per_bloc
 
 /// Follows this rank's calibration images through a network whose layers are replaced one after the other: keeps, per
 /// image, the values that the rest of the network still needs (the frontier), and runs only what lies between two
-/// frontiers. Memory: the frontier of this rank's images.
+/// frontiers. Memory: the frontier of this rank's images as far as the place allows, and one batch.
 class Frontier {
 public:
   /// What is known of some neighbouring images: the values that are still needed, by name.
@@ -56,10 +57,11 @@ public:
     std::map<std::string, infer::Array> values;
   };
 
-  Frontier(const Network& network, const ImageFeed& feed, Share share);
+  Frontier(const Network& network, const ImageFeed& feed, Share share, ScratchPlace place);
   /// Goes on from where other ranks were.
-  explicit Frontier(std::vector<Batch> batches) : batches_(std::move(batches)) {}
-  [[nodiscard]] std::vector<Batch> take_batches() { return std::move(batches_); }
+  Frontier(std::vector<Batch> batches, ScratchPlace place);
+  /// What is known of all images, which are given up.
+  [[nodiscard]] std::vector<Batch> take_batches();
   /// Input patches of the layer at its sampled positions in the network as it is now, samples x cols row-major, in the
   /// order of images and positions; everything before the layer's node must be final. Not `is_wanted`: only goes on to
   /// the layer, step by step as before it was replaced, and returns nothing. Local.
@@ -72,7 +74,8 @@ public:
                                                 const infer::Sampling& sampling) const;
 
 private:
-  std::vector<Batch> batches_;
+  std::vector<Share> shares_; ///< the images of each batch
+  HeldArrays values_;
 };
 
 /// Writes this rank's shard with the inputs that a layer is fitted on (rows in the order of images and positions).
