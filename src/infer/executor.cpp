@@ -77,6 +77,7 @@ struct Executor::State {
   void run(Plan& plan, const std::map<std::string, ArrayView>& feeds, std::int64_t images, std::span<Array> results,
            const Show& show) {
     std::vector<ArrayView> sources;
+    sources.reserve(feeds.size());
     for (const auto& [name, array] : feeds) sources.push_back(array);
     std::byte* bytes = workspace.at_least(plan.workspace_bytes());
     for (std::int64_t first = 0; first < images; first += options.block)

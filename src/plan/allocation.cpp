@@ -172,7 +172,7 @@ public:
         }
       std::stable_sort(next.begin(), next.end(), [](const auto& a, const auto& b) { return a.harm < b.harm; });
       std::vector<State> kept;
-      for (auto& state : next) {
+      for (const auto& state : next) {
         const auto dominates = [&](const State& other) {
           return std::equal(other.costs.begin(), other.costs.end(), state.costs.begin(), std::less_equal<>());
         };
@@ -180,7 +180,7 @@ public:
         const auto begin = limits == 1 && !kept.empty() ? kept.end() - 1 : kept.begin();
         if (std::any_of(begin, kept.end(), dominates)) continue;
         if (kept.size() == most_states) return false;
-        kept.push_back(std::move(state));
+        kept.push_back(state);
       }
       stages.push_back(std::move(kept));
     }

@@ -247,7 +247,8 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     curves[i].dense_latency = stopwatch.layer(layer, nullptr);
     collectively(comm, [&] { probe.advance(layer); });
     std::size_t at = 0;
-    const auto probing = affordable_probing(behind[i] * static_cast<double>(images / 10), rows.size());
+    const auto judged = images / 10; // images of a probe
+    const auto probing = affordable_probing(behind[i] * static_cast<double>(judged), rows.size());
     for (const auto& row : rows) {
       CurveRow points;
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {

@@ -78,6 +78,8 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   on_root(comm, [&] {
     for (const auto& entry : std::filesystem::directory_iterator(files.features()))
       if (entry.is_regular_file()) shards.push_back(entry.path());
+    if (shards.empty())
+      throw Error(ExitCode::bad_data, files.features().string() + " has no feature shards any more; use --fresh");
   });
   auto features = store::FeatureSet::open_files(comm, shards);
   if (features.config_hash() != hash || features.model_sha256() != network.sha256)

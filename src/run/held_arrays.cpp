@@ -50,7 +50,7 @@ HeldArrays::~HeldArrays() {
 }
 
 HeldArrays::HeldArrays(HeldArrays&& other) noexcept
-    : place_(other.place_), in_memory_(other.in_memory_), held_(std::move(other.held_)) {
+    : place_(std::move(other.place_)), in_memory_(other.in_memory_), held_(std::move(other.held_)) {
   other.held_.clear();
 }
 
