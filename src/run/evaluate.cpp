@@ -87,12 +87,12 @@ Accuracy evaluate(const Communicator& comm, const Network& candidate, const Netw
   const auto kept = keep(checkpoints, "evaluation", [&comm, &seen](StateWriter& to) { seen.save(comm, to); });
 
   std::optional<infer::Executor> executor, reference_executor;
-  if (!left.empty()) executor.emplace(candidate.model);
-  if (!left.empty() && reference) reference_executor.emplace(reference->model);
   progress.stage("evaluate", std::ssize(left));
   std::int64_t done = 0;
   in_batches(comm, left, batch_images(candidate, most_images_at_once), checkpoints,
              [&](std::span<const std::int64_t> numbers) {
+               if (!executor) executor.emplace(candidate.model);
+               if (!reference_executor && reference) reference_executor.emplace(reference->model);
                const auto batch = feed.read(numbers);
                const auto logits = executor->run_one(candidate.input, batch.input, candidate.logits);
                if (sink) sink(batch.input, logits);

@@ -3,6 +3,7 @@
 #include "image_batches.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <set>
 
 namespace slr::run {
@@ -206,20 +207,21 @@ void capture_features(const Communicator& comm, const Network& network, const st
   });
 
   const auto values = capture.values();
-  infer::Executor executor(network.model);
+  std::optional<infer::Executor> executor;
   progress.stage("calibrate", share.count);
   auto done = share.count - std::ssize(left);
   in_batches(comm, left, batch_images(network, most_images_captured_at_once), &checkpoints,
              [&](std::span<const std::int64_t> images) {
                if (lost) throw Error(*lost);
                if (values.empty()) return;
+               if (!executor) executor.emplace(network.model);
                const auto batch = feed.read(images);
-               executor.show({{network.input, batch.input}}, values,
-                             [&](const std::string& value, const infer::StridedView& view, std::int64_t first) {
-                               capture.append(images.subspan(static_cast<std::size_t>(first),
-                                                             static_cast<std::size_t>(view.images())),
-                                              value, view);
-                             });
+               executor->show({{network.input, batch.input}}, values,
+                              [&](const std::string& value, const infer::StridedView& view, std::int64_t first) {
+                                capture.append(images.subspan(static_cast<std::size_t>(first),
+                                                              static_cast<std::size_t>(view.images())),
+                                               value, view);
+                              });
                done += std::ssize(images);
                progress.advance(done);
              });
