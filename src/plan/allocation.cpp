@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <limits>
+#include <map>
 #include <numeric>
 
 namespace slr {
@@ -16,6 +18,25 @@ constexpr int rounds_of_limits = 30;
 constexpr std::size_t most_states = 20'000, most_limits = 4;
 constexpr std::array tolerances{0.0, 1e-4, 1e-3, 1e-2}; ///< of the harm, until the states are few enough
 constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// Pairs of costs of which none is at most another one in both.
+class Staircase {
+public:
+  /// Whether a pair was added that is at most (a, b) in both.
+  [[nodiscard]] bool has_below(std::int64_t a, std::int64_t b) const {
+    const auto behind = steps_.upper_bound(a);
+    return behind != steps_.begin() && std::prev(behind)->second <= b;
+  }
+  /// \pre !has_below(a, b)
+  void add(std::int64_t a, std::int64_t b) {
+    auto from = steps_.lower_bound(a);
+    while (from != steps_.end() && from->second >= b) from = steps_.erase(from);
+    steps_.emplace(a, b);
+  }
+
+private:
+  std::map<std::int64_t, std::int64_t> steps_; ///< the second cost falls as the first one grows
+};
 
 class Problem {
 public:
@@ -172,14 +193,16 @@ public:
         }
       std::stable_sort(next.begin(), next.end(), [](const auto& a, const auto& b) { return a.harm < b.harm; });
       std::vector<State> kept;
+      Staircase cheapest;
       for (const auto& state : next) {
         const auto dominates = [&](const State& other) {
           return std::equal(other.costs.begin(), other.costs.end(), state.costs.begin(), std::less_equal<>());
         };
-        // One limit: the last of those kept is the cheapest.
-        const auto begin = limits == 1 && !kept.empty() ? kept.end() - 1 : kept.begin();
-        if (std::any_of(begin, kept.end(), dominates)) continue;
+        const bool is_dominated = limits <= 2 ? cheapest.has_below(state.costs[0], state.costs[1])
+                                              : std::any_of(kept.begin(), kept.end(), dominates);
+        if (is_dominated) continue;
         if (kept.size() == most_states) return false;
+        if (limits <= 2) cheapest.add(state.costs[0], state.costs[1]);
         kept.push_back(state);
       }
       stages.push_back(std::move(kept));
