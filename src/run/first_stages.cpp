@@ -30,6 +30,7 @@ store::ImageSource packed_calibration(const Communicator& comm, const Configurat
     (void)store::pack_images(comm, source, files.calibration(), options);
   } else {
     (void)checkpoints.take("pack"); // of a packing that was finished after it
+    on_root(comm, [&] { std::filesystem::remove_all(files.calibration_parts()); });
   }
   store::ImageSource packed;
   packed.images = files.calibration();
