@@ -15,6 +15,9 @@ namespace slr::run {
 
 /// Names of everything that a job writes.
 struct OutputFiles {
+  /// Of files with activations between layers.
+  static constexpr const char* scratch_prefix = ".scratch-";
+
   std::filesystem::path folder;
   [[nodiscard]] std::filesystem::path job() const { return folder / ".job.json"; } ///< whose folder this is
   [[nodiscard]] std::filesystem::path calibration() const { return folder / "calibration.h5"; }
@@ -27,7 +30,6 @@ struct OutputFiles {
   [[nodiscard]] std::filesystem::path layers() const { return folder / ".layers"; } ///< finished by groups of ranks
   [[nodiscard]] std::filesystem::path machine() const { return folder / "machine.json"; } ///< its rates, for forecasts
   [[nodiscard]] std::filesystem::path heartbeat() const { return folder / ".heartbeat"; } ///< of the watchdogs
-  static constexpr const char* scratch_prefix = ".scratch-"; ///< of files with activations
   /// What is written before it is verified, by its later names.
   [[nodiscard]] OutputFiles unverified() const { return {folder / ".unverified"}; }
   [[nodiscard]] std::filesystem::path compressed() const { return folder / "compressed.onnx"; }
