@@ -1,5 +1,6 @@
 #include "slr/base/file.hpp"
 
+#include "slr/base/descriptor.hpp"
 #include "slr/base/error.hpp"
 #include "slr/base/trace.hpp"
 
@@ -16,24 +17,9 @@ std::string reason() {
   return std::strerror(errno);
 }
 
-/// A file descriptor that closes itself.
-class Descriptor {
-public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int get() const { return fd_; }
-
-private:
-  int fd_;
-};
-
 void flush_to_disk(const std::filesystem::path& path, int flags) {
   const Descriptor fd(::open(path.c_str(), flags));
-  if (fd.get() < 0 || ::fsync(fd.get()) != 0)
+  if (!fd.is_open() || ::fsync(fd.number()) != 0)
     throw Error(ExitCode::io, "flushing " + path.string() + " to the disk failed: " + reason());
 }
 

@@ -1,5 +1,6 @@
 #include "slr/mpi/node_memory.hpp"
 
+#include "slr/base/descriptor.hpp"
 #include "slr/mpi/agree.hpp"
 
 #include <fcntl.h>
@@ -11,21 +12,6 @@
 
 namespace slr {
 namespace {
-
-class Descriptor {
-public:
-  explicit Descriptor(int number) : number_(number) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-  [[nodiscard]] int number() const { return number_; }
-  [[nodiscard]] bool is_open() const { return number_ >= 0; }
-
-private:
-  int number_;
-};
 
 /// What the others need to find the root's file, and to know that it is this one.
 struct Address {
