@@ -67,6 +67,8 @@ Backward::Backward(Builder& builder, const TrainedWeights& weights) : builder_(b
   for (std::size_t i = 0; i < nodes.size(); ++i) {
     const graph::Node& node = nodes[i];
     if (!builder.is_needed(i) || node.op == "Shape") continue; // a shape depends on no number
+    for (const auto& name : node.inputs)
+      if (weights.contains(name)) first_reader_.emplace(name, i);
     const bool is_active =
         std::any_of(node.inputs.begin(), node.inputs.end(), [&](const auto& name) { return active_.contains(name); });
     if (!is_active) continue;
@@ -75,7 +77,7 @@ Backward::Backward(Builder& builder, const TrainedWeights& weights) : builder_(b
   }
 }
 
-void Backward::run(const std::string& value, const View& gradient) {
+void Backward::run(const std::string& value, const View& gradient, const Finished& finished) {
   gradients_.emplace(value, gradient);
   const auto& nodes = builder_.model().nodes;
   for (std::size_t i = nodes.size(); i-- > 0;) {
@@ -84,8 +86,16 @@ void Backward::run(const std::string& value, const View& gradient) {
                                         [&](const auto& name) { return gradients_.contains(name); });
     const bool is_wanted =
         std::any_of(node.inputs.begin(), node.inputs.end(), [&](const auto& name) { return active_.contains(name); });
-    if (!builder_.is_needed(i) || !is_reached || !is_wanted) continue;
-    name_refusals(node, [&] { gradient_rule_of(node)(*this, node); });
+    if (!builder_.is_needed(i)) continue;
+    if (is_reached && is_wanted) name_refusals(node, [&] { gradient_rule_of(node)(*this, node); });
+    finish_weights_of(i, finished);
+  }
+}
+
+void Backward::finish_weights_of(std::size_t node, const Finished& finished) {
+  for (const auto& [weight, reader] : first_reader_) {
+    const auto gradient = gradients_.find(weight);
+    if (reader == node && gradient != gradients_.end()) finished(weight, gradient->second);
   }
 }
 

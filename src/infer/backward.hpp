@@ -15,8 +15,10 @@ class Backward {
 public:
   Backward(Builder& builder, const TrainedWeights& weights);
 
+  /// Called with a weight and its gradient as soon as no later step adds to it.
+  using Finished = std::function<void(const std::string& weight, const View& gradient)>;
   /// Plans from the value's gradient down to the weights.
-  void run(const std::string& value, const View& gradient);
+  void run(const std::string& value, const View& gradient, const Finished& finished);
   /// The finished gradient of a value, none if the output does not depend on it.
   [[nodiscard]] std::optional<View> gradient_of(const std::string& value) const;
 
@@ -31,8 +33,11 @@ public:
   void add(const graph::Node& node, std::size_t input, const View& gradient);
 
 private:
+  void finish_weights_of(std::size_t node, const Finished& finished);
+
   Builder& builder_;
-  std::set<std::string> active_; ///< values that depend on a trained weight, and the weights
+  std::map<std::string, std::size_t> first_reader_; ///< of every weight: the node behind which its gradient is whole
+  std::set<std::string> active_;                    ///< values that depend on a trained weight, and the weights
   std::map<std::string, View> gradients_;
 };
 

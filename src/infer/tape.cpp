@@ -20,6 +20,7 @@ struct Run {
   std::int64_t images = 0;
   std::vector<double> losses;
   std::span<float> gradient; ///< empty: only the losses
+  Tape::Listener listener;
 };
 
 } // namespace
@@ -35,6 +36,7 @@ struct Tape::State {
   std::unique_ptr<Plan> plan;
   std::size_t forward_steps = 0;
   Dims target; ///< dimensions of one image's output
+  std::vector<std::size_t> gradient_order;
   Workspace workspace;
   Run run;
 
@@ -42,7 +44,7 @@ struct Tape::State {
   void build();
   [[nodiscard]] Dims output_dims();
   [[nodiscard]] View add_loss(Builder& builder);
-  void add_gradient(Builder& builder, const TrainedTensor& tensor, const View& gradient);
+  void add_gradient(Builder& builder, std::size_t tensor, const View& gradient);
   void check(const ArrayView& array, const Dims& one, const std::string& what) const;
 };
 
@@ -92,10 +94,13 @@ View Tape::State::add_loss(Builder& builder) {
   return gradient;
 }
 
-void Tape::State::add_gradient(Builder& builder, const TrainedTensor& tensor, const View& gradient) {
+void Tape::State::add_gradient(Builder& builder, std::size_t tensor, const View& gradient) {
   builder.add_host({builder.plain(gradient)}, {}, [this, tensor](auto from, auto) {
-    std::memcpy(run.gradient.data() + tensor.offset, from[0], static_cast<std::size_t>(tensor.size) * sizeof(float));
+    const TrainedTensor& t = trained[tensor];
+    std::memcpy(run.gradient.data() + t.offset, from[0], static_cast<std::size_t>(t.size) * sizeof(float));
+    if (run.listener) run.listener(tensor);
   });
+  gradient_order.push_back(tensor);
 }
 
 void Tape::State::build() {
@@ -111,12 +116,13 @@ void Tape::State::build() {
   const View gradient = add_loss(builder);
   forward_steps = builder.step_count();
   Backward back(builder, weights);
-  back.run(options.output, gradient);
-  for (const TrainedTensor& tensor : trained) {
-    const auto found = back.gradient_of(tensor.name);
-    if (!found) refuse("the value '" + options.output + "' does not depend on the weight '" + tensor.name + "'");
-    add_gradient(builder, tensor, *found);
-  }
+  std::map<std::string, std::size_t> index;
+  for (std::size_t i = 0; i < trained.size(); ++i) index[trained[i].name] = i;
+  back.run(options.output, gradient,
+           [&](const std::string& weight, const View& finished) { add_gradient(builder, index.at(weight), finished); });
+  for (const TrainedTensor& tensor : trained)
+    if (!back.gradient_of(tensor.name))
+      refuse("the value '" + options.output + "' does not depend on the weight '" + tensor.name + "'");
   plan = builder.finish();
 }
 
@@ -176,7 +182,12 @@ std::vector<double> Tape::losses(const ArrayView& images, const ArrayView& targe
   return losses(images, targets, {});
 }
 
-std::vector<double> Tape::losses(const ArrayView& images, const ArrayView& targets, std::span<float> gradient) {
+const std::vector<std::size_t>& Tape::gradient_order() const {
+  return state_->gradient_order;
+}
+
+std::vector<double> Tape::losses(const ArrayView& images, const ArrayView& targets, std::span<float> gradient,
+                                 const Listener& listener) {
   State& s = *state_;
   s.check(images, s.options.image, "the images");
   s.check(targets, s.target, "the targets");
@@ -188,7 +199,7 @@ std::vector<double> Tape::losses(const ArrayView& images, const ArrayView& targe
   results[0].dims = s.plan->result_dims[0];
   results[0].data.resize(static_cast<std::size_t>(graph::element_count(results[0].dims)));
   const std::vector<ArrayView> feeds{images, targets};
-  s.run = {images.images(), {}, gradient};
+  s.run = {images.images(), {}, gradient, listener};
   const Execution execution{s.workspace.at_least(s.plan->workspace_bytes()), feeds, results, 0, images.images()};
   if (gradient.empty())
     s.plan->run(execution, s.forward_steps);

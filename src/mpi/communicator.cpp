@@ -3,6 +3,7 @@
 #include "slr/base/narrow.hpp"
 #include "slr/base/trace.hpp"
 #include "slr/mpi/whereabouts.hpp"
+#include "whole_job.hpp"
 
 #include <algorithm>
 #include <array>
@@ -59,6 +60,10 @@ void check_mpi(int code, const char* operation) {
   throw Error(ExitCode::io, std::string(operation) + " failed: " + std::string(text.data(), std::size_t(length)));
 }
 
+bool is_whole_job(const Communicator& comm) {
+  return comm.size() == all_ranks;
+}
+
 Communicator::Communicator(MPI_Comm comm) {
   check_mpi(MPI_Comm_dup(comm, &comm_), "MPI_Comm_dup");
   MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
@@ -98,7 +103,7 @@ void Communicator::release() noexcept {
 }
 
 Communicator Communicator::split(int color, int key) const {
-  const Waiting waiting("MPI_Comm_split", size_ == all_ranks);
+  const Waiting waiting("MPI_Comm_split", is_whole_job(*this));
   // A rank without a colour still needs a communicator that it may ask for its size: its own.
   const int apart = allreduce_value(std::max(color, 0), Reduction::max) + 1 + rank_;
   MPI_Comm part = MPI_COMM_NULL;
@@ -107,7 +112,7 @@ Communicator Communicator::split(int color, int key) const {
 }
 
 Communicator Communicator::split_by_node() const {
-  const Waiting waiting("MPI_Comm_split_type", size_ == all_ranks);
+  const Waiting waiting("MPI_Comm_split_type", is_whole_job(*this));
   MPI_Comm part = MPI_COMM_NULL;
   check_mpi(MPI_Comm_split_type(comm_, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &part), "MPI_Comm_split_type");
   return {part, Adopt{}};
@@ -115,13 +120,13 @@ Communicator Communicator::split_by_node() const {
 
 void Communicator::barrier() const {
   const TraceSpan span(TraceKind::communication, "barrier");
-  const Waiting waiting("MPI_Barrier", size_ == all_ranks);
+  const Waiting waiting("MPI_Barrier", is_whole_job(*this));
   check_mpi(MPI_Barrier(comm_), "MPI_Barrier");
 }
 
 void Communicator::idle_barrier() const {
   const TraceSpan span(TraceKind::communication, "barrier");
-  const Waiting waiting("MPI_Ibarrier", size_ == all_ranks);
+  const Waiting waiting("MPI_Ibarrier", is_whole_job(*this));
   MPI_Request request = MPI_REQUEST_NULL;
   check_mpi(MPI_Ibarrier(comm_, &request), "MPI_Ibarrier");
   constexpr auto longest = std::chrono::milliseconds(2);
@@ -143,7 +148,7 @@ std::string Communicator::broadcast_text(const std::string& text, int root) cons
 
 void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) const {
   const TraceSpan span(TraceKind::communication, "broadcast", bytes);
-  const Waiting waiting("MPI_Bcast", size_ == all_ranks);
+  const Waiting waiting("MPI_Bcast", is_whole_job(*this));
   auto* at = static_cast<char*>(data);
   for (std::size_t done = 0; done < bytes; done += piece_bytes)
     check_mpi(MPI_Bcast(at + done, int(std::min(piece_bytes, bytes - done)), MPI_BYTE, root, comm_), "MPI_Bcast");
@@ -152,7 +157,7 @@ void Communicator::broadcast_bytes(void* data, std::size_t bytes, int root) cons
 void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size,
                                  Reduction op) const {
   const TraceSpan span(TraceKind::communication, "allreduce", count * size);
-  const Waiting waiting("MPI_Allreduce", size_ == all_ranks);
+  const Waiting waiting("MPI_Allreduce", is_whole_job(*this));
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece)
@@ -164,7 +169,7 @@ void Communicator::allreduce_raw(void* data, std::size_t count, MPI_Datatype typ
 void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, std::size_t size, Reduction op,
                               int root) const {
   const TraceSpan span(TraceKind::communication, "reduce", count * size);
-  const Waiting waiting("MPI_Reduce", size_ == all_ranks);
+  const Waiting waiting("MPI_Reduce", is_whole_job(*this));
   auto* at = static_cast<char*>(data);
   const std::size_t piece = piece_bytes / size;
   for (std::size_t done = 0; done < count; done += piece) {
@@ -178,7 +183,7 @@ void Communicator::reduce_raw(void* data, std::size_t count, MPI_Datatype type, 
 void Communicator::reduce_scatter_raw(const void* all, void* mine, std::span<const int> counts,
                                       MPI_Datatype type) const {
   const TraceSpan span(TraceKind::communication, "reduce_scatter", bytes_of(counts, type));
-  const Waiting waiting("MPI_Reduce_scatter", size_ == all_ranks);
+  const Waiting waiting("MPI_Reduce_scatter", is_whole_job(*this));
   (void)displacements(counts);
   check_mpi(MPI_Reduce_scatter(all, mine, counts.data(), type, MPI_SUM, comm_), "MPI_Reduce_scatter");
 }
@@ -186,7 +191,7 @@ void Communicator::reduce_scatter_raw(const void* all, void* mine, std::span<con
 void Communicator::allgather_raw(const void* mine, std::size_t count, void* all, std::span<const int> counts,
                                  MPI_Datatype type) const {
   const TraceSpan span(TraceKind::communication, "allgather", bytes_of(counts, type));
-  const Waiting waiting("MPI_Allgatherv", size_ == all_ranks);
+  const Waiting waiting("MPI_Allgatherv", is_whole_job(*this));
   const auto at = displacements(counts);
   check_mpi(MPI_Allgatherv(mine, narrow<int>(count, "a message"), type, all, counts.data(), at.data(), type, comm_),
             "MPI_Allgatherv");

@@ -24,10 +24,11 @@ double largest_of(std::span<const double> values) {
 
 } // namespace
 
-Objective::Objective(const Communicator& comm, infer::Tape& tape, const Examples& examples)
+Objective::Objective(const Communicator& comm, infer::Tape& tape, const Examples& examples, std::size_t least_doubles)
     : comm_(comm), tape_(tape), examples_(examples), bits_(grid_bits(std::max<std::int64_t>(examples.blocks(), 1))),
       block_gradient_(static_cast<std::size_t>(tape.size())) {
   require(tape.block() == images_per_block, "a tape for another size of blocks");
+  plan_messages(least_doubles);
 }
 
 void Objective::set_grids(std::span<const double> largest) {
@@ -69,40 +70,79 @@ void Objective::find_first_grids(std::span<const std::int64_t> blocks) {
   set_grids(largest);
 }
 
-void Objective::add_block(std::int64_t index, std::span<double> sums, ExactSum& loss) {
-  const auto block = examples_.block(index);
-  for (const double l : tape_.losses(*block.images, block.targets, block_gradient_)) loss.add(l);
-  for (std::size_t t = 0; t < grids_.size(); ++t) {
-    const auto& tensor = tape_.trained()[t];
-    const FixedPoint grid = grids_[t];
-    const auto begin = static_cast<std::size_t>(tensor.offset), end = begin + static_cast<std::size_t>(tensor.size);
-    for (std::size_t i = begin; i < end; ++i) sums[i] += grid.round(static_cast<double>(block_gradient_[i]));
+/// The gradient from its end on, in parts that are worth a message. What stands before the gradient goes with the last
+/// part.
+void Objective::plan_messages(std::size_t least_doubles) {
+  const auto& order = tape_.gradient_order();
+  std::vector<bool> is_finished(order.size());
+  auto begun = static_cast<std::size_t>(tape_.size()); // of the flat gradient, what lies before is still to be sent
+  auto finished = is_finished.size(), front = begun;   // all tensors from here on are finished; where they begin
+  for (std::size_t done = 1; done <= order.size(); ++done) {
+    is_finished[order[done - 1]] = true;
+    for (; finished > 0 && is_finished[finished - 1]; --finished)
+      front = static_cast<std::size_t>(tape_.trained()[finished - 1].offset);
+    if (done < order.size() && begun - front < least_doubles) continue;
+    messages_.push_back({front, begun - front, done});
+    begun = front;
   }
+}
+
+void Objective::add_tensor(std::size_t tensor, std::span<double> sums) const {
+  const auto& part = tape_.trained()[tensor];
+  const FixedPoint grid = grids_[tensor];
+  const auto begin = static_cast<std::size_t>(part.offset), end = begin + static_cast<std::size_t>(part.size);
+  for (std::size_t i = begin; i < end; ++i) sums[i] += grid.round(static_cast<double>(block_gradient_[i]));
+}
+
+/// `added` hears of every tensor whose gradient was added.
+void Objective::add_block(std::int64_t index, std::span<double> sums, ExactSum& loss,
+                          const infer::Tape::Listener& added) {
+  const auto block = examples_.block(index);
+  const auto losses = tape_.losses(*block.images, block.targets, block_gradient_, [&](std::size_t tensor) {
+    add_tensor(tensor, sums);
+    added(tensor);
+  });
+  for (const double l : losses) loss.add(l);
 }
 
 Objective::Value Objective::gradient(std::span<const std::int64_t> blocks) {
   if (grids_.empty()) find_first_grids(blocks);
-  // One message: the gradient, the loss, and whether a rank failed.
+  // Whether a rank failed, the loss, and the gradient, which is sent from its end on: the first two go last.
   const auto n = static_cast<std::size_t>(tape_.size());
-  constexpr auto digits = static_cast<std::size_t>(ExactSum::digits);
-  std::vector<double> sums(n + digits + 1, 0.0);
+  constexpr auto digits = static_cast<std::size_t>(ExactSum::digits), before = digits + 1;
+  std::vector<double> all(before + n, 0.0);
+  const std::span<double> sums = std::span(all).subspan(before);
+  PendingSums pending(comm_);
+  std::size_t sent = 0;
+  const auto send = [&] { // all but the last message
+    const auto& message = messages_[sent++];
+    pending.begin(sums.subspan(message.first, message.size));
+  };
   ExactSum loss;
   std::optional<Error> error;
   std::int64_t images = 0;
   for (const std::int64_t block : blocks) images += examples_.images_of(block);
   try {
-    for (std::size_t p = static_cast<std::size_t>(comm_.rank()); p < blocks.size();
-         p += static_cast<std::size_t>(comm_.size()))
-      add_block(blocks[p], sums, loss);
-    loss.pack(std::span(sums).subspan(n, digits));
+    const auto ranks = static_cast<std::size_t>(comm_.size());
+    for (auto p = static_cast<std::size_t>(comm_.rank()); p < blocks.size(); p += ranks) {
+      const bool is_last = p + ranks >= blocks.size();
+      std::size_t tensors = 0;
+      add_block(blocks[p], sums, loss, [&](std::size_t) {
+        ++tensors;
+        while (is_last && sent + 1 < messages_.size() && tensors >= messages_[sent].tensors) send();
+        pending.progress();
+      });
+    }
+    loss.pack(std::span(all).subspan(1, digits));
   } catch (...) {
     error = current_error();
-    sums.back() = 1;
+    all[0] = 1;
   }
-  comm_.allreduce(std::span<double>(sums));
-  if (sums.back() > 0) agree(comm_, error);
-  Value value{ExactSum::unpack(std::span<const double>(sums).subspan(n, digits)).value(), std::move(sums)};
-  value.gradient.resize(n);
+  while (sent + 1 < messages_.size()) send();
+  pending.begin(std::span(all).first(before + messages_.back().size));
+  pending.finish();
+  if (all[0] > 0) agree(comm_, error);
+  Value value{ExactSum::unpack(std::span<const double>(all).subspan(1, digits)).value(), {sums.begin(), sums.end()}};
   if (!std::all_of(value.gradient.begin(), value.gradient.end(), [](double g) { return std::isfinite(g); }))
     throw Error(ExitCode::numerical, "a gradient of the network is not finite");
   fit_grids(value.gradient);

@@ -26,6 +26,27 @@ TEST(Tape, GivesTheModelWithItsWeights) {
   for (const double loss : losses) EXPECT_LT(loss, 1e-10);
 }
 
+TEST(Tape, TellsOfEveryGradientWhenItIsFinished) {
+  // Two layers with shared weights between two others: what both readers add to is finished behind the first of them.
+  Network network({3, 6, 6});
+  convolution(convolution(network, "x", "a", 3, 3, 2), "a", "b", 3, 3, 4);
+  network.node("Conv", {"b", "wb", "bb"}, {"c"}, {{"pads", Ints{1, 1, 1, 1}}});
+  convolution(network, "c", "y", 3, 2, 6);
+  Tape tape(network.model(), {"x", {3, 6, 6}, "y", {"wa", "wb", "ba", "wy"}, Loss::squared_error, 4});
+  const std::vector<std::size_t> order = tape.gradient_order();
+  EXPECT_EQ(order.front(), 3U);
+  EXPECT_EQ(order.at(1), 1U);
+  std::vector<float> gradient(static_cast<std::size_t>(tape.size())), told(gradient.size());
+  std::vector<std::size_t> heard;
+  (void)tape.losses(array({4, 3, 6, 6}, 1), array({4, 2, 6, 6}, 3), gradient, [&](std::size_t tensor) {
+    heard.push_back(tensor);
+    const auto& t = tape.trained()[tensor];
+    std::copy_n(gradient.begin() + t.offset, t.size, told.begin() + t.offset);
+  });
+  EXPECT_EQ(heard, order);
+  EXPECT_EQ(told, gradient);
+}
+
 TEST(Tape, RepeatsItsBits) {
   Network network({3, 6, 6});
   flat_gemm(1)(network);

@@ -148,7 +148,24 @@ TEST(Objective, IsTheSumOverTheBlocks) {
     ASSERT_NEAR(value.gradient[i], sum[i] / 83, 11 * std::ldexp(largest, 9 - 49) / 83) << i;
 }
 
-TEST(Objective, FailsOnAllRanksTogether) {
+TEST(Objective, HasTheSameBitsInMessagesOfAnyLength) {
+  const Setting s(MPI_COMM_WORLD);
+  const auto blocks = all_blocks(s.fit);
+  std::optional<Objective::Value> first;
+  for (const std::size_t least : {std::size_t(1), std::size_t(100), Objective::least_message}) {
+    auto tape = tape_of(s.problem());
+    Objective objective(s.comm, tape, s.fit, least);
+    const auto value = objective.gradient(blocks);
+    if (!first) first = value;
+    EXPECT_EQ(value.loss, first->loss);
+    EXPECT_EQ(value.gradient, first->gradient);
+  }
+}
+
+class OfMessages : public testing::TestWithParam<std::size_t> {};
+INSTANTIATE_TEST_SUITE_P(OfLength, OfMessages, testing::Values(std::size_t(1), Objective::least_message));
+
+TEST_P(OfMessages, FailsOnAllRanksTogether) {
   const Communicator comm(MPI_COMM_WORLD);
   const auto original = network(0);
   auto images = source(40, 1000);
@@ -157,7 +174,7 @@ TEST(Objective, FailsOnAllRanksTogether) {
   auto tape = tape_of(problem);
   auto spoiled = tape.weights();
   spoiled.back() = std::numeric_limits<float>::infinity();
-  Objective objective(comm, tape, examples);
+  Objective objective(comm, tape, examples, GetParam());
   (void)objective.gradient(all_blocks(examples));
   tape.set_weights(spoiled);
   try {

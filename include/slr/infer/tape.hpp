@@ -3,6 +3,7 @@
 /// The gradient of a network's distance from given outputs, with respect to some of its weights.
 #include "slr/infer/array.hpp"
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,9 +65,14 @@ public:
   /// The loss of each image of one block. Local. \pre 1 <= images.images() <= block(), the same number of targets;
   /// \throws Error{bad_data} if dimensions differ, Error{numerical} if an output is not finite.
   [[nodiscard]] std::vector<double> losses(const ArrayView& images, const ArrayView& targets);
-  /// The same, and the gradient of their sum. \pre gradient has size() elements; they are overwritten
-  [[nodiscard]] std::vector<double> losses(const ArrayView& images, const ArrayView& targets,
-                                           std::span<float> gradient);
+  /// Called with the index of a trained tensor whose part of the gradient is finished, while the backward pass goes on.
+  using Listener = std::function<void(std::size_t tensor)>;
+  /// The same, and the gradient of their sum. The listener may throw; what it throws ends the pass.
+  /// \pre gradient has size() elements; they are overwritten
+  [[nodiscard]] std::vector<double> losses(const ArrayView& images, const ArrayView& targets, std::span<float> gradient,
+                                           const Listener& listener = {});
+  /// The trained tensors in the order in which their gradients are finished: roughly from the output to the input.
+  [[nodiscard]] const std::vector<std::size_t>& gradient_order() const;
 
   /// Bytes of the working space for one block.
   [[nodiscard]] std::size_t workspace_bytes() const;
