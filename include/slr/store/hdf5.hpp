@@ -160,7 +160,7 @@ public:
   [[nodiscard]] std::int64_t rows() const { return rows_; }
 
 private:
-  void write_chunk(std::span<const T> values);
+  void write_chunk();
 
   Hdf5File* file_;
   std::string dataset_;
@@ -169,7 +169,7 @@ private:
   std::int64_t chunk_rows_ = 1;
   std::int64_t rows_ = 0;
   std::int64_t written_rows_ = 0;
-  std::vector<T> waiting_;
+  std::vector<std::byte> waiting_; ///< less than a chunk
 };
 
 } // namespace slr::store
