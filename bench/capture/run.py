@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
-"""What capture costs: forward pass, sampling and shards, against ONNX Runtime's plain forward pass of as many images.
+"""What capture costs: forward pass and sampling against ONNX Runtime's plain forward pass of as many images, and the
+writing of the shards beside it against a plain write of as many bytes.
 
     SLR_REAL_DATA=FOLDER bench/capture/run.py [--bin build/bin] [NETWORK...]
 
-One rank, one thread, processor time each. Both are per image: ours the difference between two runs of slr_calibrate of
-different numbers of images (so that reading the model and preparing primitives do not count, which ONNX Runtime does not
-count either), the better of two; ONNX Runtime's the best of several batch sizes. Table and CSV
-(`network,images,capture_seconds,ort_seconds,ratio`). Without SLR_REAL_DATA it says so and ends with 0.
+One rank, one thread; processor time, so that other work on the machine hardly counts. Forward pass and sampling are
+those of slr_calibrate's own account (in run.log), per image: the difference between two runs of different numbers of
+images (so that preparing primitives does not count, which ONNX Runtime does not count either), the better of two; ONNX
+Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. Table and
+CSV (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
+SLR_REAL_DATA it says so and ends with 0.
 """
 import argparse
 import os
 import pathlib
+import re
 import resource
 import shutil
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Network: configuration, what is packed, two numbers of images, shape, sizes of ONNX Runtime's batches.
@@ -25,17 +30,35 @@ NETWORKS = {
 }
 
 
-def seconds_of(words, environment):
+ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([\d.]+) s for files")
+
+
+def seconds_of(words, environment, output):
+    """Processor time of the network and the samples, of the shards, and of the whole process."""
     def used():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
     begin = used()
     subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return used() - begin
+    account = ACCOUNT.search((output / "run.log").read_text())
+    return float(account[1]), float(account[3]), used() - begin
+
+
+def plain_write_seconds(file, size):
+    """Processor time of a plain write, the better of three."""
+    block, times = os.urandom(1 << 20), []
+    for _ in range(3):
+        with open(file, "wb", buffering=0) as out:
+            begin = time.process_time()
+            for _ in range(size // len(block)):
+                out.write(block)
+            times.append(time.process_time() - begin)
+        file.unlink()
+    return min(times) * size / (size // len(block) * len(block))
 
 
 def capture_seconds(binaries, network, pack, counts, work, environment):
-    packed = work / f"{network}.h5"
+    packed, output = work / f"{network}.h5", work / network
     if not packed.exists():
         subprocess.run([binaries / "slr_pack", *pack, "--output", packed], check=True, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
@@ -43,9 +66,13 @@ def capture_seconds(binaries, network, pack, counts, work, environment):
     for count in counts:
         words = [binaries / "slr_calibrate", ROOT / f"jobs/real_networks/{network}.yaml", "--fresh",
                  "--set", f"data.calibration={packed}", "--set", f"calibration.images={count}",
-                 "--set", f"output={work / network}"]
-        times.append(min(seconds_of(words, environment) for _ in range(2)))
-    return (times[1] - times[0]) / (counts[1] - counts[0])
+                 "--set", f"output={output}"]
+        trials = [seconds_of(words, environment, output) for _ in range(2)]
+        times.append([min(trial[i] for trial in trials) for i in range(3)])
+    size = sum(file.stat().st_size for file in (output / "features").glob("shard-*.h5"))
+    images = counts[1] - counts[0]
+    return ((times[1][0] - times[0][0]) / images, (times[1][2] - times[0][2]) / images, size / times[1][1] / 1e6,
+            size / plain_write_seconds(work / "plain", size) / 1e6)
 
 
 def main():
@@ -64,12 +91,13 @@ def main():
     if not link.exists():
         link.symlink_to(data)
     environment = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    print(f"{'network':<16} {'images':>7} {'capture ms':>11} {'ONNX Runtime ms':>16} {'ratio':>6}")
+    print(f"{'network':<16} {'images':>7} {'capture ms':>11} {'whole ms':>9} {'ONNX Runtime ms':>16} {'ratio':>6} "
+          f"{'shards MB/s':>12} {'plain write':>12} {'ratio':>6}")
     rows = []
     for network in options.networks:
         pack, counts, shape, batches = NETWORKS[network]
         os.chdir(data)
-        ours = capture_seconds(binaries, network, pack, counts, work, environment)
+        ours, whole, shard_rate, plain_rate = capture_seconds(binaries, network, pack, counts, work, environment)
         model = next(line.split()[1] for line in (ROOT / f"jobs/real_networks/{network}.yaml").read_text().splitlines()
                      if line.startswith("model:"))
         model = (ROOT / "jobs/real_networks" / model).resolve()
@@ -77,10 +105,13 @@ def main():
                                        *map(str, batches)], check=True, capture_output=True, text=True,
                                       env=environment).stdout)
         images = counts[1] - counts[0]
-        print(f"{network:<16} {images:>7} {1e3 * ours:>11.3f} {1e3 * theirs:>16.3f} {ours / theirs:>6.2f}", flush=True)
-        rows.append(f"{network},{images},{ours:.6g},{theirs:.6g},{ours / theirs:.3f}")
+        print(f"{network:<16} {images:>7} {1e3 * ours:>11.3f} {1e3 * whole:>9.3f} {1e3 * theirs:>16.3f} "
+              f"{ours / theirs:>6.2f} {shard_rate:>12.0f} {plain_rate:>12.0f} {shard_rate / plain_rate:>6.2f}", flush=True)
+        rows.append(f"{network},{images},{ours:.6g},{whole:.6g},{theirs:.6g},{ours / theirs:.3f},{shard_rate:.0f},"
+                    f"{plain_rate:.0f}")
         shutil.rmtree(work / network, ignore_errors=True)
-    (work / "capture.csv").write_text("\n".join(["network,images,capture_seconds,ort_seconds,ratio", *rows, ""]))
+    (work / "capture.csv").write_text("\n".join(
+        ["network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate", *rows, ""]))
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ struct Span {
   Clock::time_point begin, end;
 };
 
+thread_local bool is_traced = false; ///< of the thread that started the timeline
+
 struct Timeline {
-  bool is_on = false;
   Clock::time_point zero;
   std::vector<Span> spans;
   std::map<std::string, std::size_t, std::less<>> places;
@@ -54,12 +55,12 @@ double microseconds(Clock::duration duration) {
 
 void Trace::start() {
   timeline() = {};
-  timeline().is_on = true;
+  is_traced = true;
   timeline().zero = Clock::now();
 }
 
 bool Trace::is_on() {
-  return timeline().is_on;
+  return is_traced;
 }
 
 std::string Trace::take_events(int pid) {
@@ -86,6 +87,7 @@ std::string Trace::take_events(int pid) {
          {"pid", pid},
          {"tid", 0}});
   all = {};
+  is_traced = false;
   return text;
 }
 
