@@ -115,7 +115,8 @@ std::int64_t layer_parameters(const Model& model, const std::string& layer) {
   for (const auto& found : find_layers(model))
     if (found.name == layer) {
       names.insert(found.weight);
-      if (!found.bias_name.empty() && uses_of(model, found.bias_name) == 1) names.insert(found.bias_name);
+      if (!found.bias_name.empty() && uses_of(model, found.bias_name) == found.uses().size())
+        names.insert(found.bias_name);
     }
   if (names.empty()) {
     // As replace_layer names the parts that have numbers.

@@ -8,6 +8,8 @@
 #include <array>
 #include <cmath>
 #include <map>
+#include <optional>
+#include <set>
 #include <tuple>
 
 namespace slr::graph {
@@ -43,39 +45,71 @@ std::optional<Affine> affine_of(const Model& model, const Node& node, std::int64
   return affine;
 }
 
-/// Weights that were multiplied already, so that nodes that share weight and normalization go on sharing.
-using ScaledWeights = std::map<std::tuple<std::string, bool, std::vector<double>>, std::string>;
+/// New tensors in the place of those that several nodes read: nodes that share weight, bias and normalization go on
+/// sharing. A tensor that a single node reads is changed under its own name instead.
+class Folded {
+public:
+  using Key = std::tuple<std::string, std::string, bool, double, std::vector<double>, std::vector<double>>;
 
-void scale_weight(Model& model, const LinearNode& linear, const std::vector<double>& factor, ScaledWeights& done) {
-  auto& node = model.nodes[linear.node];
-  const bool is_shared = uses_of(model, linear.weight) > 1;
-  auto& name = done[{linear.weight, linear.is_transposed, factor}];
-  if (name.empty()) {
-    auto tensor = linear.scaled_tensor(model, factor);
-    name = is_shared ? unused_value_name(model, linear.weight + "/" + node.name) : linear.weight;
-    model.initializers[name] = std::move(tensor);
+  /// Whether nobody else reads the initializer, now or when it is found here later.
+  [[nodiscard]] bool is_free(const Model& model, const std::string& name) const {
+    return !name.empty() && uses_of(model, name) == 1 && !given_.contains(name);
   }
-  node.inputs[1] = name;
+  [[nodiscard]] std::optional<std::string> find(const Key& key) const {
+    const auto found = names_.find(key);
+    return found == names_.end() ? std::nullopt : std::optional(found->second);
+  }
+  void remember(const Key& key, const std::string& name) {
+    names_.emplace(key, name);
+    given_.insert(name);
+  }
+
+private:
+  std::map<Key, std::string> names_;
+  std::set<std::string> given_;
+};
+
+void scale_weight(Model& model, const LinearNode& linear, const Affine& affine, Folded& done) {
+  auto& node = model.nodes[linear.node];
+  const Folded::Key key{linear.weight, "", linear.is_transposed, 1, affine.factor, {}};
+  if (const auto known = done.find(key)) {
+    node.inputs[1] = *known;
+    return;
+  }
+  if (done.is_free(model, linear.weight)) {
+    model.initializers[linear.weight] = linear.scaled_tensor(model, affine.factor);
+    return;
+  }
+  auto tensor = linear.scaled_tensor(model, affine.factor);
+  node.inputs[1] = unused_value_name(model, linear.weight + "/" + node.name);
+  model.initializers[node.inputs[1]] = std::move(tensor);
+  done.remember(key, node.inputs[1]);
 }
 
-/// The new bias under the old one's name, if nobody else reads that.
-std::string store_bias(Model& model, const LinearNode& linear, const Affine& affine) {
+/// The name of the new bias.
+std::string store_bias(Model& model, const LinearNode& linear, const Affine& affine, Folded& done) {
+  const bool is_alone = done.is_free(model, linear.weight);
+  const Folded::Key key{linear.weight,     linear.bias_name, linear.bias_add.has_value(),
+                        linear.bias_scale, affine.factor,    affine.offset};
+  if (const auto known = done.find(key)) return *known;
   const auto bias = linear.bias(model);
   std::vector<float> values(bias.size());
   for (std::size_t i = 0; i < values.size(); ++i)
     values[i] = static_cast<float>(affine.factor[i] * bias[i] + affine.offset[i]);
   Dims dims{linear.rows};
   if (linear.bias_add) dims = model.initializers.at(linear.bias_name).dims; // its number of dimensions may matter
-  const bool is_free = !linear.bias_name.empty() && uses_of(model, linear.bias_name) == 1;
-  const auto name = is_free ? linear.bias_name : unused_value_name(model, model.nodes[linear.node].name + "/bias");
+  const auto name = done.is_free(model, linear.bias_name)
+                        ? linear.bias_name
+                        : unused_value_name(model, model.nodes[linear.node].name + "/bias");
   model.initializers[name] = Tensor::of_floats(dims, values);
+  if (!is_alone) done.remember(key, name);
   return name;
 }
 
 /// Moves the normalization into the linear node. True if its own node is to go.
-bool absorb(Model& model, const LinearNode& linear, std::size_t norm, const Affine& affine, ScaledWeights& done) {
-  const auto bias = store_bias(model, linear, affine);
-  scale_weight(model, linear, affine.factor, done);
+bool absorb(Model& model, const LinearNode& linear, std::size_t norm, const Affine& affine, Folded& done) {
+  const auto bias = store_bias(model, linear, affine, done);
+  scale_weight(model, linear, affine, done);
   auto& node = model.nodes[linear.node];
   auto& normalization = model.nodes[norm];
   if (is_op(node, "MatMul") && !linear.bias_add) {
@@ -102,7 +136,7 @@ bool absorb(Model& model, const LinearNode& linear, std::size_t norm, const Affi
 void fold_batch_norms(Model& model) {
   const auto table = symbolic_shapes(model);
   std::vector<bool> is_erased(model.nodes.size(), false);
-  ScaledWeights done;
+  Folded done;
   for (std::size_t i = 0; i < model.nodes.size(); ++i) {
     // The next one may normalize what this one just did.
     for (auto linear = linear_node(model, i); linear; linear = linear_node(model, i)) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
+#include <tuple>
 
 namespace slr::graph {
 namespace {
@@ -80,11 +82,19 @@ void find_activation(const Model& model, Layer& layer) {
   }
 }
 
+/// What nodes must have in common to be one layer: besides weight and bias how they are stored and what follows.
+auto signature(const Model& model, const LinearNode& linear, const Layer& layer) {
+  const auto& f = layer.activation;
+  return std::tuple(model.nodes[linear.node].op, linear.weight, linear.bias_name, linear.bias_add.has_value(),
+                    linear.is_transposed, linear.scale, linear.bias_scale, f.kind, f.alpha, f.low, f.high);
+}
+
 } // namespace
 
 std::vector<Layer> find_layers(const Model& model) {
   std::vector<Layer> layers;
   std::set<std::string> names;
+  std::map<decltype(signature(model, {}, {})), std::size_t> first_of; // index of the first node's layer
   for (std::size_t i = 0; i < model.nodes.size(); ++i) {
     const auto& node = model.nodes[i];
     const auto linear = linear_node(model, i);
@@ -111,6 +121,13 @@ std::vector<Layer> find_layers(const Model& model) {
     const auto bias = linear->bias(model);
     layer.bias.assign(bias.begin(), bias.end());
     find_activation(model, layer);
+    if (layer.groups == 1) {
+      const auto [first, is_new] = first_of.try_emplace(signature(model, *linear, layer), layers.size());
+      if (!is_new) {
+        layers[first->second].others.push_back(std::move(layer));
+        continue;
+      }
+    }
     layers.push_back(std::move(layer));
   }
   return layers;

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 namespace slr::graph {
 namespace {
@@ -25,11 +26,15 @@ LinearNode find_linear(const Model& model, const Layer& layer) {
   throw Error(ExitCode::bug, "internal error: the layer " + in_quotes(layer.name) + " is not in the model");
 }
 
+/// Names of the initializers that a form has, by what follows the layer's name.
+using FormConstants = std::map<std::string, std::string>;
+
 /// Collects the nodes of one form; those go into the model at the place of the old node.
 class FormWriter {
 public:
-  FormWriter(Model& model, const Layer& layer, const CompressedLayer& factors)
-      : model_(model), layer_(layer), factors_(factors), linear_(find_linear(model, layer)),
+  /// What is in `constants` is read, what is not is added to it.
+  FormWriter(Model& model, const Layer& layer, const CompressedLayer& factors, FormConstants& constants)
+      : model_(model), layer_(layer), factors_(factors), constants_(constants), linear_(find_linear(model, layer)),
         original_(model.nodes[linear_.node]), channels_(layer.cols / layer.window_area()),
         kept_(static_cast<std::int64_t>(factors.kept_groups.size())) {
     check_sizes();
@@ -235,9 +240,13 @@ private:
     return add_initializer(name + ".bias", Tensor::of_floats(bias_dims_, bias));
   }
 
+  /// Of this name, or the one that another node with the same weights has already.
   std::string add_initializer(const std::string& wanted, Tensor tensor) {
-    const auto name = unused_value_name(model_, wanted);
-    model_.initializers[name] = std::move(tensor);
+    auto& name = constants_[wanted.substr(layer_.name.size())];
+    if (name.empty()) {
+      name = unused_value_name(model_, wanted);
+      model_.initializers[name] = std::move(tensor);
+    }
     return name;
   }
 
@@ -252,6 +261,7 @@ private:
   Model& model_;
   const Layer& layer_;
   const CompressedLayer& factors_;
+  FormConstants& constants_;
   const LinearNode linear_;
   const Node original_;
   const std::int64_t channels_, kept_;
@@ -264,7 +274,10 @@ private:
 } // namespace
 
 Form replace_layer(Model& model, const Layer& layer, const CompressedLayer& compressed) {
-  return FormWriter(model, layer, compressed).write();
+  FormConstants constants;
+  const auto form = FormWriter(model, layer, compressed, constants).write();
+  for (const auto& other : layer.others) (void)FormWriter(model, other, compressed, constants).write();
+  return form;
 }
 
 } // namespace slr::graph

@@ -163,6 +163,47 @@ SampleTable sample_batch(const Sampling& sampling, std::span<const std::int64_t>
   return table;
 }
 
+namespace {
+
+/// Calls take(t, s) for every sample s of every table t, image by image.
+template <class Take>
+void image_by_image(std::span<const SampleTable> tables, Take&& take) {
+  std::vector<std::size_t> next(tables.size(), 0);
+  bool is_over = false;
+  for (std::int64_t row = 0; !is_over; ++row) {
+    is_over = true;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      const auto& rows = tables[t].row;
+      for (; next[t] < rows.size() && rows[next[t]] == row; ++next[t]) take(t, next[t]);
+      is_over = is_over && next[t] == rows.size();
+    }
+  }
+}
+
+} // namespace
+
+std::vector<float> interleaved(std::span<const SampleTable> tables, std::vector<std::vector<float>> rows) {
+  require(tables.size() == rows.size() && !rows.empty(), "samples of several nodes do not fit their tables");
+  if (rows.size() == 1) return std::move(rows.front());
+  std::vector<float> result;
+  image_by_image(tables, [&](std::size_t t, std::size_t s) {
+    const auto width = rows[t].size() / tables[t].row.size();
+    const auto from = rows[t].begin() + static_cast<std::ptrdiff_t>(s * width);
+    result.insert(result.end(), from, from + static_cast<std::ptrdiff_t>(width));
+  });
+  return result;
+}
+
+std::vector<std::int64_t> interleaved_samples(const Sampling& sampling, std::span<const SampleTable> tables) {
+  std::vector<std::int64_t> result;
+  const auto count = static_cast<std::int64_t>(tables.size());
+  image_by_image(tables, [&](std::size_t t, std::size_t s) {
+    const auto sample = tables[t].sample[s], image = sample / sampling.positions;
+    result.push_back((image * count + static_cast<std::int64_t>(t)) * sampling.positions + sample % sampling.positions);
+  });
+  return result;
+}
+
 std::vector<float> patches(const StridedView& input, const Layer& layer, const SampleTable& table, std::int64_t group) {
   const MapSize map = output_map(layer, input.dims);
   if (map.height != table.map.height || map.width != table.map.width)

@@ -73,11 +73,13 @@ LayerCosts::LayerCosts(const Network& network) : network_(network) {
   whole_ = {counts.parameters, counts.macs, counts.bytes, 0};
   const auto shapes = graph::infer_shapes(network.model);
   for (const auto& layer : network.layers) {
-    std::int64_t positions = 1;
-    if (const auto shape = shapes.find(layer.linear); shape != shapes.end()) {
-      const auto size =
-          std::accumulate(shape->second.begin(), shape->second.end(), std::int64_t(1), std::multiplies<>());
-      positions = std::max<std::int64_t>(1, size / std::max<std::int64_t>(1, layer.rows));
+    std::int64_t positions = 0;
+    for (const auto* use : layer.uses()) {
+      const auto shape = shapes.find(use->linear);
+      const auto size = shape == shapes.end() ? 0
+                                              : std::accumulate(shape->second.begin(), shape->second.end(),
+                                                                std::int64_t(1), std::multiplies<>());
+      positions += std::max<std::int64_t>(1, size / std::max<std::int64_t>(1, layer.rows));
     }
     positions_.push_back(positions);
     const auto parameters = dense_parameters(network, layer);

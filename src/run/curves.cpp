@@ -118,7 +118,7 @@ public:
   /// Goes on to the values that the network still needs from this layer on.
   void advance(const graph::Layer& layer) {
     if (count_ == 0) return;
-    values_ = advance_values(*executor_, std::move(values_), live_before(network_.model, layer.node));
+    values_ = advance_values(*executor_, values_, live_before(network_.model, layer.node));
   }
 
   /// Mean KL over the selection images of all ranks with the layer replaced. Collective.
@@ -160,12 +160,16 @@ public:
     return timed([&] {
       auto model = network_.model;
       if (replacement) (void)graph::replace_layer(model, layer, *replacement);
-      const auto shape = shapes_.find(layer.input);
-      if (shape == shapes_.end())
-        throw Error(ExitCode::bad_data, "layer " + layer.name +
-                                            ": the dimensions of its input are unknown, so it "
-                                            "cannot be timed; use another budget than latency");
-      return infer::measure_latency(model, layer.input, shape->second, layer.output).median_seconds;
+      double seconds = 0;
+      for (const auto* use : layer.uses()) {
+        const auto shape = shapes_.find(use->input);
+        if (shape == shapes_.end())
+          throw Error(ExitCode::bad_data, "layer " + layer.name +
+                                              ": the dimensions of its input are unknown, so it "
+                                              "cannot be timed; use another budget than latency");
+        seconds += infer::measure_latency(model, use->input, shape->second, use->output).median_seconds;
+      }
+      return seconds;
     });
   }
 

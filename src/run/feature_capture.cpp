@@ -1,10 +1,14 @@
 #include "feature_capture.hpp"
 
 #include "image_batches.hpp"
+#include "slr/base/background.hpp"
+
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <optional>
 #include <set>
+#include <utility>
 
 namespace slr::run {
 namespace {
@@ -12,13 +16,14 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t copied_at_once = std::int64_t{64} << 20; // bytes
+constexpr std::size_t most_pieces_waiting = 64; ///< samples of a layer of a block of images, to be written
 
 store::FeatureLayer describe(const graph::Layer& layer, std::int64_t positions) {
   store::FeatureLayer result;
   result.name = layer.name;
   result.inputs = layer.cols;
   result.outputs = layer.rows;
-  result.positions = positions;
+  result.positions = positions * std::ssize(layer.uses());
   result.kernel.assign(layer.window.kernel.begin(), layer.window.kernel.end());
   result.strides.assign(layer.window.strides.begin(), layer.window.strides.end());
   result.pads.assign(layer.window.pads.begin(), layer.window.pads.end());
@@ -68,25 +73,34 @@ public:
   [[nodiscard]] std::vector<std::string> values() const {
     std::vector<std::string> names;
     for (const auto& name : layers_) {
-      const auto& layer = layer_named(network_.layers, name);
-      names.insert(names.end(), {layer.input, layer.output});
+      for (const auto* use : layer_named(network_.layers, name).uses())
+        names.insert(names.end(), {use->input, use->output});
     }
     return names;
   }
 
-  /// Samples a value of some images; of every layer its input comes before its output. Local.
-  void append(std::span<const std::int64_t> images, const std::string& value, const infer::StridedView& view) {
-    if (!writer_) begin(store::shard_file(part_folder(parts_), comm_.rank(), comm_.size()));
+  /// Samples a value of some images; of every layer its input comes before its output. What is complete is written
+  /// beside. Local.
+  void append(std::span<const std::int64_t> images, const std::string& value, const infer::StridedView& view,
+              Background& beside) {
     for (const auto& name : layers_) {
-      const auto& layer = layer_named(network_.layers, name);
-      if (layer.input == value) {
-        auto& table = tables_[name];
-        table = infer::sample_batch(sampling_, images, name, infer::output_map(layer, view.dims));
-        writer_->append(name, store::Quantity::original_inputs, infer::patches(view, layer, table));
-        writer_->append_samples(name, table.sample);
+      const auto uses = layer_named(network_.layers, name).uses();
+      auto& seen = seen_[name];
+      seen.resize(uses.size());
+      for (std::size_t u = 0; u < uses.size(); ++u) {
+        const auto& use = *uses[u];
+        if (use.input == value) {
+          seen.table[u] = infer::sample_batch(sampling_, images, use.name, infer::output_map(use, view.dims));
+          seen.inputs[u] = infer::patches(view, use, seen.table[u]);
+        }
+        if (use.output == value) {
+          seen.outputs[u] = infer::outputs(view, use, seen.table[u]);
+          ++seen.complete;
+        }
       }
-      if (layer.output == value)
-        writer_->append(name, store::Quantity::outputs, infer::outputs(view, layer, tables_.at(name)));
+      if (seen.complete < uses.size()) continue;
+      const auto complete = std::make_shared<Seen>(std::exchange(seen, {}));
+      beside.add([this, name, complete] { write(name, std::move(*complete)); });
     }
   }
 
@@ -121,6 +135,27 @@ public:
   }
 
 private:
+  /// What the nodes of a layer showed of the present images.
+  struct Seen {
+    std::vector<infer::SampleTable> table;
+    std::vector<std::vector<float>> inputs, outputs;
+    std::size_t complete = 0; ///< nodes of which all was shown
+
+    void resize(std::size_t nodes) {
+      table.resize(nodes);
+      inputs.resize(nodes);
+      outputs.resize(nodes);
+    }
+  };
+
+  void write(const std::string& layer, Seen seen) {
+    if (!writer_) begin(store::shard_file(part_folder(parts_), comm_.rank(), comm_.size()));
+    const std::span<const infer::SampleTable> tables(seen.table);
+    writer_->append(layer, store::Quantity::original_inputs, infer::interleaved(tables, std::move(seen.inputs)));
+    writer_->append_samples(layer, infer::interleaved_samples(sampling_, tables));
+    writer_->append(layer, store::Quantity::outputs, infer::interleaved(tables, std::move(seen.outputs)));
+  }
+
   [[nodiscard]] fs::path part_folder(std::int64_t part) const { return capture_parts(folder_) / std::to_string(part); }
 
   /// Increasing. \throws Error{bad_data} if a part is damaged
@@ -173,8 +208,8 @@ private:
   bool links_inputs_;
   store::ShardHeader header_;
   fs::path folder_;
-  std::map<std::string, infer::SampleTable> tables_; ///< of the layers whose inputs were seen last
-  std::unique_ptr<store::ShardWriter> writer_;       ///< of part `parts_`
+  std::map<std::string, Seen> seen_;           ///< of the layers that are not complete
+  std::unique_ptr<store::ShardWriter> writer_; ///< of part `parts_`
   std::int64_t parts_ = 0;
   bool has_earlier_ = false;
 };
@@ -207,26 +242,51 @@ void capture_features(const Communicator& comm, const Network& network, const st
   });
 
   const auto values = capture.values();
+  const auto at_once = batch_images(network, most_images_captured_at_once);
   std::optional<infer::Executor> executor;
+  std::optional<ImageFeed::Batch> ahead; // the images of the next round
+  Background beside(most_pieces_waiting);
   progress.stage("calibrate", share.count);
   auto done = share.count - std::ssize(left);
-  in_batches(comm, left, batch_images(network, most_images_captured_at_once), &checkpoints,
-             [&](std::span<const std::int64_t> images) {
-               if (lost) throw Error(*lost);
-               if (values.empty()) return;
-               if (!executor) executor.emplace(network.model);
-               const auto batch = feed.read(images);
-               executor->show({{network.input, batch.input}}, values,
-                              [&](const std::string& value, const infer::StridedView& view, std::int64_t first) {
-                                capture.append(images.subspan(static_cast<std::size_t>(first),
-                                                              static_cast<std::size_t>(view.images())),
-                                               value, view);
-                              });
-               done += std::ssize(images);
-               progress.advance(done);
-             });
+  double seconds = 0, image_seconds = 0; // of processor time
+  // Between two rounds nothing goes on beside: HDF5 is used by one thread at a time.
+  in_batches(comm, left, at_once, &checkpoints, [&](std::span<const std::int64_t> images) {
+    if (lost) throw Error(*lost);
+    if (values.empty()) return;
+    if (!executor) executor.emplace(network.model);
+    const auto batch = ahead ? *std::exchange(ahead, std::nullopt) : feed.read(images);
+    const auto end = static_cast<std::size_t>(std::ranges::upper_bound(left, images.back()) - left.begin());
+    const auto next =
+        std::span(left).subspan(end).first(std::min(left.size() - end, static_cast<std::size_t>(at_once)));
+    if (!next.empty())
+      beside.add([&, next] {
+        const auto start = thread_seconds();
+        ahead = feed.read(next);
+        image_seconds += thread_seconds() - start;
+      });
+    const auto start = thread_seconds();
+    try {
+      executor->show({{network.input, batch.input}}, values,
+                     [&](const std::string& value, const infer::StridedView& view, std::int64_t first) {
+                       capture.append(
+                           images.subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(view.images())),
+                           value, view, beside);
+                     });
+    } catch (...) {
+      beside.abandon();
+      throw;
+    }
+    seconds += thread_seconds() - start;
+    beside.wait();
+    done += std::ssize(images);
+    progress.advance(done);
+  });
   if (lost) throw Error(*lost);
   capture.finish(share);
+  if (seconds > 0)
+    progress.note(fmt::format("{} images on rank 0: {:.3f} s of processor time for the network and the samples; beside "
+                              "it {:.3f} s for images, {:.3f} s for files",
+                              std::ssize(left), seconds, image_seconds, beside.seconds() - image_seconds));
 }
 
 } // namespace slr::run

@@ -1,5 +1,6 @@
 #include "slr/run/features.hpp"
 
+#include "slr/graph/count.hpp"
 #include "slr/infer/metrics.hpp"
 #include "slr/layer/block_columns.hpp"
 #include "slr/mpi/agree.hpp"
@@ -60,7 +61,7 @@ std::vector<std::string> live_before(const graph::Model& model, std::size_t node
 }
 
 std::map<std::string, infer::Array> advance_values(infer::Executor& executor,
-                                                   std::map<std::string, infer::Array> values,
+                                                   std::map<std::string, infer::Array>& values,
                                                    const std::vector<std::string>& live) {
   std::vector<std::string> fetches;
   for (const auto& value : live)
@@ -70,6 +71,20 @@ std::map<std::string, infer::Array> advance_values(infer::Executor& executor,
   for (const auto& value : live)
     if (values.contains(value)) next[value] = std::move(values[value]);
   return next;
+}
+
+WidestCut widest_cut(const Network& network, const std::vector<bool>& is_followed) {
+  const auto shapes = graph::infer_shapes(network.model);
+  WidestCut widest;
+  for (std::size_t i = 0; i < network.layers.size(); ++i) {
+    if (!is_followed[i]) continue;
+    std::int64_t bytes = 0;
+    for (const auto& value : live_before(network.model, network.layers[i].node))
+      if (const auto shape = shapes.find(value); shape != shapes.end())
+        bytes += graph::element_count(shape->second) * static_cast<std::int64_t>(sizeof(float));
+    if (bytes > widest.bytes) widest = {bytes, network.layers[i].name};
+  }
+  return widest;
 }
 
 slr::Activation solver_activation(const graph::Activation& activation) {
@@ -100,7 +115,7 @@ slr::Activation solver_activation(const graph::Activation& activation) {
 }
 
 Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share, ScratchPlace place)
-    : values_(std::move(place)) {
+    : feed_(&feed), input_(network.input), values_(std::move(place)) {
   const auto images_at_once = batch_images(network, most_images_captured_at_once);
   for (std::int64_t done = 0; done < share.count; done += images_at_once) {
     shares_.push_back({share.first + done, std::min(images_at_once, share.count - done)});
@@ -111,25 +126,46 @@ Frontier::Frontier(const Network& network, const ImageFeed& feed, Share share, S
 Frontier::Frontier(std::vector<Batch> batches, ScratchPlace place) : values_(std::move(place)) {
   for (auto& batch : batches) {
     shares_.push_back({batch.first, batch.count});
+    const bool is_given = !batch.values.empty();
     values_.add(std::move(batch.values));
+    if (is_given && values_.is_empty(shares_.size() - 1))
+      throw Error(ExitCode::io, "there is no room for the activations of " + std::to_string(batch.count) +
+                                    " images, neither in calibration.memory nor in the output folder; make room there");
   }
+}
+
+std::map<std::string, infer::Array> Frontier::images_of(std::size_t batch) const {
+  return {{input_, feed_->read(shares_[batch].first, shares_[batch].count).input}};
+}
+
+std::map<std::string, infer::Array> Frontier::taken(std::size_t batch) {
+  return values_.is_empty(batch) && feed_ ? images_of(batch) : values_.take(batch);
 }
 
 std::vector<Frontier::Batch> Frontier::take_batches() {
   std::vector<Batch> batches;
-  for (std::size_t i = 0; i < shares_.size(); ++i)
-    batches.push_back({shares_[i].first, shares_[i].count, values_.take(i)});
+  for (std::size_t i = 0; i < shares_.size(); ++i) batches.push_back({shares_[i].first, shares_[i].count, taken(i)});
   return batches;
 }
 
 namespace {
 
-/// Appends the sampled patches of a batch's input.
-void append_patches(Share images, const infer::ArrayView& input, const graph::Layer& layer,
-                    const infer::Sampling& sampling, std::vector<float>& rows) {
-  const auto table = infer::sample_batch(sampling, numbers_from(images.first, images.count), layer.name,
-                                         infer::output_map(layer, input.dims));
-  const auto patches = infer::patches(input, layer, table);
+/// Appends the sampled patches of a batch's inputs; inputs that are not among the values are computed from them.
+void append_patches(Share images, infer::Executor& executor, const HeldArrays::Arrays& values,
+                    const graph::Layer& layer, const infer::Sampling& sampling, std::vector<float>& rows) {
+  const auto numbers = numbers_from(images.first, images.count);
+  std::vector<infer::SampleTable> tables;
+  std::vector<std::vector<float>> of_uses;
+  const auto take = [&](const graph::Layer& use, const infer::Array& input) {
+    tables.push_back(infer::sample_batch(sampling, numbers, use.name, infer::output_map(use, input.dims)));
+    of_uses.push_back(infer::patches(input, use, tables.back()));
+  };
+  for (const auto* use : layer.uses())
+    if (const auto known = values.find(use->input); known != values.end())
+      take(*use, known->second);
+    else
+      take(*use, executor.run(views(values), {use->input}).at(use->input));
+  const auto patches = infer::interleaved(tables, std::move(of_uses));
   rows.insert(rows.end(), patches.begin(), patches.end());
 }
 
@@ -143,9 +179,16 @@ std::vector<float> Frontier::inputs_of(const graph::Model& model, const std::str
   infer::Executor executor(model);
   std::vector<float> rows;
   for (std::size_t i = 0; i < shares_.size(); ++i) {
-    auto values = advance_values(executor, values_.take(i), live);
-    if (is_wanted) append_patches(shares_[i], values.at(layer.input), layer, sampling, rows);
-    values_.put(i, std::move(values));
+    const bool is_held = !values_.is_empty(i);
+    auto before = taken(i);
+    std::vector<std::string> names;
+    for (const auto& [value, array] : before) names.push_back(value);
+    auto values = advance_values(executor, before, live);
+    if (is_wanted) append_patches(shares_[i], executor, values, layer, sampling, rows);
+    if (values_.put(i, values) || !is_held) continue;
+    for (const auto& value : names)
+      if (const auto moved = values.find(value); moved != values.end()) before[value] = std::move(moved->second);
+    values_.put_back(i, std::move(before));
   }
   return rows;
 }
@@ -156,12 +199,12 @@ std::vector<float> Frontier::inputs_ahead(const graph::Model& model, const std::
   const auto& layer = layer_named(layers, name);
   infer::Executor executor(model);
   std::vector<float> rows;
-  for (std::size_t i = 0; i < shares_.size(); ++i)
-    values_.look_at(i, [&](const HeldArrays::Arrays& values) {
-      const auto known = values.find(layer.input);
-      if (known != values.end()) return append_patches(shares_[i], known->second, layer, sampling, rows);
-      append_patches(shares_[i], executor.run(views(values), {layer.input}).at(layer.input), layer, sampling, rows);
-    });
+  for (std::size_t i = 0; i < shares_.size(); ++i) {
+    const auto append = [&](const HeldArrays::Arrays& values) {
+      append_patches(shares_[i], executor, values, layer, sampling, rows);
+    };
+    values_.is_empty(i) && feed_ ? append(images_of(i)) : values_.look_at(i, append);
+  }
   return rows;
 }
 

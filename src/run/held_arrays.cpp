@@ -3,6 +3,7 @@
 #include "slr/base/error.hpp"
 #include "slr/run/output_folder.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -35,12 +36,35 @@ fs::path next_file(const fs::path& folder) {
                                 "; make room there, or raise calibration.memory");
 }
 
+/// Whether the last failure says that the disk, the user's part of it or the largest file is full.
+bool is_full() {
+  return errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+}
+
 } // namespace
 
+std::int64_t memory_of_this_node() {
+  return static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
+}
+
+std::int64_t memory_of_node(const Configuration& config, std::int64_t node_bytes) {
+  return config.calibration.memory_bytes.value_or(node_bytes / 2);
+}
+
+std::int64_t room_for_files(const fs::path& folder) {
+  constexpr std::int64_t reserve = std::int64_t(512) << 20;
+  std::error_code error;
+  auto existing = folder;
+  while (!existing.empty() && !fs::exists(existing, error) && existing != existing.parent_path())
+    existing = existing.parent_path();
+  const auto space = fs::space(existing.empty() ? "." : existing, error);
+  if (error) return 0;
+  const auto available = std::min<std::uintmax_t>(space.available, std::uintmax_t(1) << 60);
+  return std::max<std::int64_t>(0, static_cast<std::int64_t>(available) - reserve);
+}
+
 ScratchPlace scratch_place(const Communicator& world, const Configuration& config) {
-  const auto ranks = world.split_by_node().size();
-  const auto whole = static_cast<std::int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE);
-  return {config.calibration.memory_bytes.value_or(whole / 2) / ranks, config.output.absolute};
+  return {memory_of_node(config, memory_of_this_node()) / world.split_by_node().size(), config.output.absolute};
 }
 
 HeldArrays::~HeldArrays() {
@@ -56,35 +80,44 @@ HeldArrays::HeldArrays(HeldArrays&& other) noexcept
 
 void HeldArrays::add(Arrays arrays) {
   held_.emplace_back();
-  put(held_.size() - 1, std::move(arrays));
+  (void)put(held_.size() - 1, arrays);
 }
 
 HeldArrays::Arrays HeldArrays::take(std::size_t number) {
   auto& held = held_.at(number);
-  if (held.file.empty()) {
-    in_memory_ -= held.bytes;
-    held.bytes = 0;
-    return std::exchange(held.arrays, {});
-  }
-  auto arrays = read(held);
-  std::error_code ignored;
-  fs::remove(held.file, ignored);
-  held = {};
-  return arrays;
+  if (!held.file.empty()) return read(held); // the file stays until something else is put
+  in_memory_ -= held.bytes;
+  held.bytes = 0;
+  return std::exchange(held.arrays, {});
 }
 
-void HeldArrays::put(std::size_t number, Arrays arrays) {
+bool HeldArrays::put(std::size_t number, Arrays& arrays) {
   auto& held = held_.at(number);
-  require(held.arrays.empty() && held.file.empty(), "activations were put where others are");
-  held.bytes = bytes_of(arrays);
-  if (in_memory_ + held.bytes <= place_.memory_bytes) {
-    in_memory_ += held.bytes;
-    held.arrays = std::move(arrays);
-    return;
+  require(held.arrays.empty() || !held.file.empty(), "activations were put where others are");
+  Held fresh;
+  fresh.bytes = bytes_of(arrays);
+  const bool fits = in_memory_ + fresh.bytes <= place_.memory_bytes;
+  if (!fits) {
+    fresh.file = next_file(place_.folder);
+    if (fresh.bytes > room_for_files(place_.folder) || !write(fresh.file, arrays)) return false;
+    for (auto& [name, array] : arrays) fresh.arrays[name].dims = std::move(array.dims);
+  } else {
+    in_memory_ += fresh.bytes;
+    fresh.arrays = std::move(arrays);
   }
-  held.file = next_file(place_.folder);
-  write(held, arrays);
-  for (auto& [name, array] : arrays) held.arrays[name].dims = std::move(array.dims);
+  arrays.clear();
+  std::error_code ignored;
+  if (!held.file.empty()) fs::remove(held.file, ignored);
+  held = std::move(fresh);
+  return true;
+}
+
+void HeldArrays::put_back(std::size_t number, Arrays arrays) {
+  auto& held = held_.at(number);
+  if (!held.file.empty()) return;
+  held.bytes = bytes_of(arrays);
+  in_memory_ += held.bytes; // where it was
+  held.arrays = std::move(arrays);
 }
 
 std::int64_t HeldArrays::bytes_in_files() const {
@@ -105,12 +138,18 @@ HeldArrays::Arrays HeldArrays::read(const Held& held) {
   return arrays;
 }
 
-void HeldArrays::write(const Held& held, const Arrays& arrays) {
-  std::ofstream out(held.file, std::ios::binary);
+/// False, and no file, if there is no room for it.
+bool HeldArrays::write(const fs::path& file, const Arrays& arrays) {
+  errno = 0;
+  std::ofstream out(file, std::ios::binary);
   for (const auto& [name, array] : arrays)
     out.write(reinterpret_cast<const char*>(array.data.data()),
               static_cast<std::streamsize>(array.data.size() * sizeof(float)));
-  if (!out.flush()) fail("write", held.file);
+  if (out.flush()) return true;
+  if (!is_full()) fail("write", file);
+  std::error_code ignored;
+  fs::remove(file, ignored);
+  return false;
 }
 
 } // namespace slr::run

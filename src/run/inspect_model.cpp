@@ -56,7 +56,9 @@ std::string layer_table(const graph::Model& folded) {
     for (const auto& input : folded.nodes[layer.node].inputs)
       if (const auto found = folded.initializers.find(input); found != folded.initializers.end())
         parameters += found->second.size();
-    table.add({layer.name, words_for_kind(layer), fmt::format("{} x {}", layer.rows, layer.cols),
+    std::string names;
+    for (const auto* use : layer.uses()) names += (names.empty() ? "" : ", ") + use->name;
+    table.add({names, words_for_kind(layer), fmt::format("{} x {}", layer.rows, layer.cols),
                std::to_string(layer.groups), fmt::format("{} x {}", layer.window.kernel[0], layer.window.kernel[1]),
                words_for(layer.activation), std::to_string(parameters)});
   }

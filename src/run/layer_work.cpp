@@ -22,7 +22,8 @@ double operations(const LayerWork& work) {
 
 LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& config) {
   const bool is_convolution = layer.kind == graph::LayerKind::convolution;
-  const auto samples = config.calibration.images * (is_convolution ? config.calibration.positions : 1);
+  const auto samples =
+      config.calibration.images * (is_convolution ? config.calibration.positions : 1) * std::ssize(layer.uses());
   const LeastSquaresSize size{layer.rows, layer.cols, samples * 8 / 10, config.method.iteration_limit()};
   const bool is_implicit = split.groups == 0 && config.method.kind == MethodKind::constrained &&
                            choose_least_squares(config.method.least_squares, size) != LeastSquares::gram;

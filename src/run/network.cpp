@@ -185,17 +185,17 @@ std::vector<std::string> dense_reasons(const Network& network, const Configurati
     for (const auto& input : node.inputs) ++readers[input];
   std::vector<std::string> reasons;
   for (const auto& layer : network.layers) {
-    const bool is_shared = readers[layer.weight] > 1;
+    const bool is_shared = readers[layer.weight] > layer.uses().size();
     reasons.emplace_back(layer.is_depthwise() ? "depthwise" : layer.groups > 1 ? "grouped" : is_shared ? "shared" : "");
   }
   for (const auto& pattern : config.budget.keep) {
     bool is_used = false;
     for (std::size_t i = 0; i < network.layers.size(); ++i)
-      if (const auto& name = network.layers[i].name; // or all groups of a convolution of that name
-          glob_match(pattern, name) || glob_match(pattern + "/group?", name)) {
-        reasons[i] = "kept";
-        is_used = true;
-      }
+      for (const auto* use : network.layers[i].uses()) // or all groups of a convolution of that name
+        if (glob_match(pattern, use->name) || glob_match(pattern + "/group?", use->name)) {
+          reasons[i] = "kept";
+          is_used = true;
+        }
     if (!is_used) throw_no_such_layer(config, "budget.keep", pattern, network);
   }
   for (const auto& [name, fixed] : config.budget.layers) {

@@ -235,7 +235,8 @@ Allotment on_groups(const NodeGroups& groups, const Grid& grid, const Network& n
 
 std::vector<int> layer_levels(const Network& network, const std::vector<bool>& is_counted) {
   std::map<std::size_t, std::size_t> layer_at; // by node
-  for (std::size_t i = 0; i < network.layers.size(); ++i) layer_at[network.layers[i].node] = i;
+  for (std::size_t i = 0; i < network.layers.size(); ++i)
+    for (const auto* use : network.layers[i].uses()) layer_at[use->node] = i;
   std::map<std::string, int> level_of; // of values
   std::vector<int> levels(network.layers.size(), 0);
   for (std::size_t n = 0; n < network.model.nodes.size(); ++n) {
@@ -244,8 +245,10 @@ std::vector<int> layer_levels(const Network& network, const std::vector<bool>& i
     for (const auto& input : node.inputs)
       if (const auto found = level_of.find(input); found != level_of.end()) level = std::max(level, found->second);
     if (const auto layer = layer_at.find(n); layer != layer_at.end()) {
-      levels[layer->second] = level;
-      if (is_counted[layer->second]) ++level;
+      // With several nodes it is solved at the first one.
+      auto& own = levels[layer->second];
+      if (n == network.layers[layer->second].node) own = level;
+      level = std::max(level, is_counted[layer->second] ? own + 1 : own);
     }
     for (const auto& output : node.outputs) level_of[output] = level;
   }

@@ -3,6 +3,7 @@
 #include "schedule.hpp"
 #include "slr/base/file.hpp"
 #include "slr/mpi/node_groups.hpp"
+#include "slr/run/features.hpp"
 #include "slr/run/json_text.hpp"
 
 #include <fmt/format.h>
@@ -82,6 +83,26 @@ std::string layer_table(const PlannedItem& planned, const Timetable& times, bool
                             costs.whole()[index_of(Resource::parameters)], after, bytes / 1e6);
 }
 
+/// Where the images wait between two layers, at the place where that takes the most.
+std::string activation_text(const PlannedItem& planned, std::int64_t nodes) {
+  const auto& [network, reasons, allotment, config] = planned;
+  if (config.calibration.inputs != CalibrationInputs::compressed || config.model.empty()) return "";
+  std::vector<bool> is_followed;
+  for (const auto& reason : reasons) is_followed.push_back(reason.empty());
+  const auto cut = widest_cut(network, is_followed);
+  const auto all = cut.bytes * ((config.calibration.images + nodes - 1) / nodes);
+  const auto in_memory = std::min(all, memory_of_node(config, memory_of_this_node()));
+  const auto in_files = std::min(all - in_memory, room_for_files(config.output.absolute) / nodes);
+  auto text =
+      fmt::format("activations between layers: at most {:.0f} MB on a node, before {}; {:.0f} MB of it in memory",
+                  all / 1e6, printable(cut.layer, 40), in_memory / 1e6);
+  if (in_files > 0) text += fmt::format(", {:.0f} MB in files of the output folder", in_files / 1e6);
+  if (all > in_memory + in_files)
+    text += fmt::format(", {:.0f} MB computed again for every layer, from the layer before which there is room",
+                        (all - in_memory - in_files) / 1e6);
+  return text + "\n";
+}
+
 /// Which group does what, when; a line per group, and one for what all ranks do together.
 std::string assignment_table(const std::vector<PlannedItem>& items, const Timetable& times) {
   std::string sizes;
@@ -140,6 +161,9 @@ std::string plan_text(const std::vector<PlanItem>& items, const Configuration& c
       if (!names[at].empty()) text += names[at] + "\n";
       const auto times = whole({planned[at]});
       text += layer_table(planned[at], times, curves[i].has_value());
+      const auto nodes = 1 + std::ranges::max(node_of_rank);
+      text += activation_text(
+          planned[at], is_pipelined ? std::max<std::int64_t>(1, nodes / std::ssize(times.ranks_of_group)) : nodes);
       text += curves[i] ? fmt::format("predicted KL divergence {:.3g}, from the curves in {}\n",
                                       allotments[at].predicted_kl, items[i].config.output.given)
                         : std::string("no curves of this configuration in the output folder yet: an even split, costs "

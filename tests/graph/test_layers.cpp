@@ -168,13 +168,42 @@ TEST(Layers, NamesComeFromTheNodeElseFromTheWeightAndAreUnique) {
   Builder b;
   b.floats("shared", {3, 3, 1, 1});
   b.node("Conv", {"x", "shared"}, {"a"});
-  b.node("Conv", {"a", "shared"}, {"b"}).is_named = false;
+  b.node("Relu", {"a"}, {"r"});
+  b.node("Conv", {"r", "shared"}, {"b"}).is_named = false;
   b.node("Conv", {"b", "shared"}, {"c"}).is_named = false;
+  b.node("Tanh", {"c"}, {"y"});
   const auto layers = find_layers(b.model);
-  ASSERT_EQ(layers.size(), 3U);
+  ASSERT_EQ(layers.size(), 3U); // each followed by something else
   EXPECT_EQ(layers[0].name, "a_node");
   EXPECT_EQ(layers[1].name, "shared");
   EXPECT_EQ(layers[2].name, "shared_2");
+}
+
+TEST(Layers, NodesWithTheSameWeightBiasAndActivationAreOneLayer) {
+  Builder b;
+  b.floats("w", {3, 3, 3, 3});
+  b.floats("bias", {3});
+  const auto conv = [&](const std::string& from, const std::string& to, const std::string& bias, std::int64_t stride) {
+    b.node("Conv", bias.empty() ? std::vector<std::string>{from, "w"} : std::vector<std::string>{from, "w", bias},
+           {to + "_linear"}, {{"strides", Ints{stride, stride}}, {"pads", Ints{1, 1, 1, 1}}});
+    b.node("Relu", {to + "_linear"}, {to});
+  };
+  conv("x", "a", "bias", 1);
+  conv("a", "b", "bias", 2);
+  conv("b", "c", "", 1);                          // another bias
+  conv("c", "d", b.floats("bias2", {3}), 1);      // another one
+  b.node("Conv", {"d", "w", "bias"}, {"linear"}); // no activation
+  b.output("linear");
+  const auto layers = find_layers(b.model);
+  ASSERT_EQ(layers.size(), 4U);
+  ASSERT_EQ(layers[0].others.size(), 1U);
+  EXPECT_EQ(layers[0].name, "a_linear_node");
+  EXPECT_EQ(layers[0].others[0].name, "b_linear_node");
+  EXPECT_EQ(layers[0].others[0].input, "a");
+  EXPECT_EQ(layers[0].others[0].output, "b");
+  EXPECT_EQ(layers[0].others[0].window.strides, (std::array<std::int64_t, 2>{2, 2}));
+  EXPECT_EQ(layers[0].uses().size(), 2U);
+  for (std::size_t i = 1; i < 4; ++i) EXPECT_TRUE(layers[i].others.empty()) << i;
 }
 
 TEST(Layers, AttributesOfTheWrongKindAreBadData) {

@@ -231,10 +231,60 @@ TEST(RewriteForms, ADenseLayerIsFoundAgainUnderItsName) {
   b.output("y");
   auto model = b.model;
   const auto layers = find_layers(model);
-  for (const auto& layer : layers) replace_layer(model, layer, random_factors(layer, 3, {0, 1}, 3));
+  ASSERT_EQ(layers.size(), 1U);
+  replace_layer(model, layers[0], random_factors(layers[0], 3, {0, 1}, 3));
   const auto again = find_layers(model);
-  ASSERT_EQ(again.size(), 2U);
-  for (std::size_t i = 0; i < 2; ++i) EXPECT_EQ(again[i].name, layers[i].name);
+  ASSERT_EQ(again.size(), 1U);
+  ASSERT_EQ(again[0].others.size(), 1U);
+  EXPECT_EQ(again[0].name, layers[0].name);
+  EXPECT_EQ(again[0].others[0].name, layers[0].others[0].name);
+}
+
+/// Every form of a layer of two nodes: both read the same numbers, which are counted once, and compute what they would
+/// with numbers of their own.
+TEST(RewriteForms, NodesOfOneLayerShareTheNumbersOfItsForm) {
+  for (const std::string op : {"Conv", "Gemm", "MatMul"})
+    for (const auto& [rank, kept] : std::vector<std::pair<std::int64_t, std::vector<std::int64_t>>>{
+             {2, {}}, {0, {0, 3}}, {2, {1, 3}}, {2, {0, 1}}, {0, {}}, {6, {0, 1, 2, 3, 4, 5}}}) {
+      const bool is_convolution = op == "Conv";
+      Builder b(13, is_convolution ? Dims{-1, 6, 5, 5} : Dims{-1, 6});
+      const auto apply = [&](const std::string& from, const std::string& to, const std::string& own) {
+        const auto w = "w" + own, bias = "bias" + own;
+        if (op != "MatMul") {
+          b.node(op, {from, w, bias}, {to}).name = "node_" + to;
+        } else {
+          b.node(op, {from, w}, {to + "_product"}).name = "node_" + to;
+          b.node("Add", {to + "_product", bias}, {to});
+        }
+      };
+      const Dims dims = is_convolution ? Dims{6, 6, 1, 1} : Dims{6, 6};
+      for (const std::string own : {"", "2"}) {
+        b.floats("w" + own, dims);
+        b.floats("bias" + own, {6});
+      }
+      apply("x", "a", "");
+      b.node("Sigmoid", {"a"}, {"s"});
+      apply("s", "y", "");
+      b.node("Sigmoid", {"y"}, {"z"});
+      b.output("z");
+      auto shared = b.model, apart = b.model;
+      for (auto& node : apart.nodes)
+        if (node.name == "node_y" || node.outputs[0] == "y")
+          for (auto& input : node.inputs)
+            if (input == "w" || input == "bias") input += "2";
+      const auto layers = find_layers(shared), two = find_layers(apart);
+      ASSERT_EQ(layers.size(), 1U);
+      ASSERT_EQ(two.size(), 2U);
+      const auto factors = random_factors(layers[0], rank, kept, 5);
+      const auto form = replace_layer(shared, layers[0], factors);
+      for (const auto& layer : two) EXPECT_EQ(replace_layer(apart, layer, factors), form);
+      const auto x = reference::random_array(is_convolution ? Dims{2, 6, 5, 5} : Dims{2, 6}, 3);
+      EXPECT_EQ(reference::run(shared, {{"x", x}}).at("z").values, reference::run(apart, {{"x", x}}).at("z").values)
+          << op << rank;
+      EXPECT_EQ(count(shared).parameters * 2, count(apart).parameters) << op << rank;
+      EXPECT_EQ(count(shared).macs, count(apart).macs);
+      EXPECT_EQ(layer_parameters(shared, "node_a"), cheapest_form(layers[0], rank, kept).parameters);
+    }
 }
 
 TEST(RewriteForms, ContradictoryFactorsAreABug) {

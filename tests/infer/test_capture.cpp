@@ -157,5 +157,33 @@ TEST(Capture, RefusesArraysOfAnotherLayer) {
             std::string::npos);
 }
 
+TEST(Capture, SamplesOfSeveralNodesFollowEachOtherImageByImage) {
+  const Sampling sampling{1, 3};
+  const auto images = consecutive(4, 7);
+  const std::vector<infer::SampleTable> tables{
+      infer::sample_batch(sampling, images, "a", {5, 5}),
+      infer::sample_batch(sampling, images, "b", {1, 2})}; // only two positions
+  std::vector<std::vector<float>> rows(2);
+  for (std::size_t t = 0; t < 2; ++t)
+    for (std::size_t s = 0; s < tables[t].row.size(); ++s)
+      for (const auto value : {tables[t].row[s], tables[t].position[s]})
+        rows[t].push_back(static_cast<float>(10000 * static_cast<std::int64_t>(t) + value));
+  const auto numbers = infer::interleaved_samples(sampling, tables);
+  const auto merged = infer::interleaved(tables, rows);
+  ASSERT_EQ(numbers.size(), 4U * (3 + 2));
+  ASSERT_EQ(merged.size(), 2 * numbers.size());
+  std::size_t at = 0;
+  for (std::int64_t i = 0; i < 4; ++i)
+    for (std::size_t t = 0; t < 2; ++t)
+      for (std::int64_t p = 0; p < (t == 0 ? 3 : 2); ++p, ++at) {
+        EXPECT_EQ(numbers[at], ((7 + i) * 2 + static_cast<std::int64_t>(t)) * 3 + p);
+        EXPECT_EQ(merged[2 * at], static_cast<float>(10000 * static_cast<std::int64_t>(t) + i));
+      }
+  EXPECT_TRUE(std::is_sorted(numbers.begin(), numbers.end()));
+  // A single node keeps its rows and numbers.
+  EXPECT_EQ(infer::interleaved(std::span(tables).first(1), {rows[0]}), rows[0]);
+  EXPECT_EQ(infer::interleaved_samples(sampling, std::span(tables).first(1)), tables[0].sample);
+}
+
 } // namespace
 } // namespace slr::test

@@ -150,6 +150,15 @@ TEST(Shapes, ConcatOfImagesAndOfFedValues) {
   }
 }
 
+TEST(Shapes, DimensionsOfZeroAddNothing) {
+  Network network = behind_convolution({3, 2, 4});
+  network.integers("from", {2}).integers("to", {2}).integers("axes", {1});
+  network.node("Slice", {"image", "from", "to", "axes"}, {"none"}).node("Relu", {"none"}, {"still_none"});
+  network.node("Concat", {"still_none", "image", "none"}, {"y"}, {{"axis", std::int64_t(1)}});
+  EXPECT_EQ(network.run(image, "still_none").dims, (Dims{2, 0, 2, 4}));
+  expect_equal(network.run(image), image.dims, listed(image.dims, element));
+}
+
 TEST(Shapes, GatherOfChannelsAndOfColumns) {
   const auto indices = [](const Ints& i) { return [i](Network& network) { network.integers("i", i); }; };
   expect_moved(image, "Gather", {"i"}, {{"axis", std::int64_t(1)}}, {2, 4, 2, 4},

@@ -174,26 +174,48 @@ TEST_F(ImageStages, DamagedPartsAreCapturedAgain) {
 TEST_F(ImageStages, AFrontierIsTheSameWithLittleMemory) {
   const auto original = network(1);
   const auto share = share_of_rank(world, images);
-  const auto follow = [&](std::int64_t memory) {
-    Frontier frontier(original, feed(original), share, {memory, folder.path()});
+  const auto source = feed(original);
+  const std::string no_room = "/proc/nowhere";
+  const auto follow = [&](std::int64_t memory, const fs::path& place) {
+    Frontier frontier(original, source, share, {memory, place});
     const infer::Sampling sampling{.seed = 1, .positions = 3};
     std::vector<std::vector<float>> inputs;
     inputs.push_back(frontier.inputs_of(original.model, original.layers[0].name, sampling));
     inputs.push_back(frontier.inputs_ahead(original.model, original.layers[1].name, sampling));
     inputs.push_back(frontier.inputs_of(original.model, original.layers[1].name, sampling));
-    for (const auto& batch : frontier.take_batches()) inputs.push_back(batch.values.at(original.layers[1].input).data);
+    // What there is no room for is where it was before; it can be gone on from all the same.
+    Frontier further(frontier.take_batches(), {std::int64_t{1} << 40, place});
+    inputs.push_back(further.inputs_of(original.model, original.layers[1].name, sampling));
+    for (const auto& batch : further.take_batches()) inputs.push_back(batch.values.at(original.layers[1].input).data);
     return inputs;
   };
-  const auto expected = follow(std::int64_t{1} << 40);
+  const auto expected = follow(std::int64_t{1} << 40, folder.path());
   EXPECT_EQ(expected[1], expected[2]);
-  for (const std::int64_t memory : {0, 20'000}) EXPECT_EQ(follow(memory), expected) << memory;
+  EXPECT_EQ(expected[1], expected[3]);
+  for (const std::int64_t memory : {0, 20'000, 50'000})
+    for (const auto& place : {folder.path(), fs::path(no_room)})
+      EXPECT_EQ(follow(memory, place), expected) << memory << " " << place;
   world.barrier();
   for (const auto& entry : fs::directory_iterator(folder.path()))
     EXPECT_FALSE(entry.path().filename().string().starts_with(OutputFiles::scratch_prefix)) << entry.path();
 }
 
+TEST_F(ImageStages, WithoutRoomWhatIsHeldStays) {
+  HeldArrays held({10, "/proc/nowhere"}); // a file system without a free byte
+  held.add({{"x", {{1, 2}, {1, 2}}}});
+  held.add({{"x", {{1, 2}, {3, 4}}}});
+  EXPECT_FALSE(held.is_empty(0));
+  EXPECT_TRUE(held.is_empty(1));
+  auto before = held.take(0);
+  HeldArrays::Arrays larger{{"y", {{1, 3}, {5, 6, 7}}}};
+  EXPECT_FALSE(held.put(0, larger));
+  EXPECT_EQ(larger.at("y").data.size(), 3U);
+  held.put_back(0, std::move(before));
+  EXPECT_EQ(held.take(0).at("x").data, (std::vector<float>{1, 2}));
+}
+
 TEST_F(ImageStages, ActivationsThatCannotBeWrittenAreAnError) {
-  HeldArrays held({10, "/proc/nowhere"});
+  HeldArrays held({10, folder.path() / "nowhere"});
   held.add({{"x", {{1, 2}, {1, 2}}}});
   EXPECT_EQ(held.bytes_in_files(), 0);
   try {

@@ -23,7 +23,8 @@ void node(graph::Model& model, const std::string& op, std::vector<std::string> i
   model.nodes.push_back({output, op, "", std::move(inputs), {output}, std::move(attributes)});
 }
 
-/// Two layers of one weight and bias, a depthwise and a grouped one, and a last one behind which nothing can be run.
+/// A layer of two nodes, a third node with its weight but no bias, a depthwise and a grouped one, and a last one behind
+/// which nothing can be run.
 Network network() {
   Network result;
   auto& model = result.model;
@@ -37,7 +38,8 @@ Network network() {
   node(model, "Conv", {"x", "w", "bias"}, "first");
   node(model, "Conv", {"first", "w", "bias"}, "second");
   node(model, "Mystery", {"first"}, "aside");
-  node(model, "Conv", {"second", "d"}, "depthwise", {{"group", std::int64_t(4)}});
+  node(model, "Conv", {"second", "w"}, "third");
+  node(model, "Conv", {"third", "d"}, "depthwise", {{"group", std::int64_t(4)}});
   node(model, "Conv", {"depthwise", "g"}, "grouped", {{"group", std::int64_t(2)}});
   node(model, "Conv", {"grouped", "v"}, "last");
   node(model, "TopK", {"last", "aside"}, "y");
@@ -50,6 +52,15 @@ Network network() {
 TEST(Network, SaysWhyLayersStayDense) {
   const auto config = parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\noutput: o\n");
   EXPECT_THAT(dense_reasons(network(), config), ElementsAre("shared", "shared", "depthwise", "grouped", ""));
+  auto alike = network();
+  auto& third = alike.model.nodes[3];
+  ASSERT_EQ(third.name, "third");
+  third.inputs.emplace_back("bias");
+  alike.layers = graph::find_layers(alike.model);
+  EXPECT_THAT(dense_reasons(alike, config), ElementsAre("", "depthwise", "grouped", ""));
+  const auto second =
+      parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\nbudget: {keep: [second]}\noutput: o\n");
+  EXPECT_EQ(dense_reasons(alike, second).front(), "kept");
   const auto kept =
       parse("model: m.onnx\ndata: {calibration: c.h5}\nmethod: {kind: relaxed}\nbudget: {keep: [last]}\noutput: o\n");
   EXPECT_EQ(dense_reasons(network(), kept).back(), "kept");
@@ -78,7 +89,7 @@ TEST(Network, RefusesStructuresThatALayerCannotHave) {
 TEST(Network, BatchesAreBoundedByMemory) {
   auto n = network();
   EXPECT_EQ(batch_images(n, 64), 64);
-  // 500 x 500 pixels: the values x, first, second, depthwise of 4 channels, grouped of 6, last of 3 take 25 MB.
+  // 500 x 500 pixels: the values x, first, second, third, depthwise of 4 channels, grouped of 6, last of 3 take 29 MB.
   n.model.inputs.front().dims = {-1, 4, 500, 500};
   EXPECT_EQ(batch_images(n, 64), 16);
   n.model.inputs.front().dims = {-1, 4, 4000, 4000};
@@ -87,13 +98,14 @@ TEST(Network, BatchesAreBoundedByMemory) {
 
 TEST(Network, CountsWhatGoesWithALayer) {
   const auto n = network();
-  EXPECT_EQ(dense_parameters(n, n.layers[0]), 16); // the bias stays with the other reader
+  EXPECT_EQ(dense_parameters(n, n.layers[0]), 20); // with the bias, which nobody else reads
+  EXPECT_EQ(dense_parameters(n, n.layers[1]), 16);
   EXPECT_EQ(dense_parameters(n, n.layers[4]), 18);
 }
 
 TEST(Network, TheRestNeedsOnlyWhatLeadsToLayersAndLogits) {
   const auto n = network();
-  EXPECT_THAT(live_before(n.model, n.layers[1].node), ElementsAre("first"));
+  EXPECT_THAT(live_before(n.model, n.layers[0].others[0].node), ElementsAre("first"));
   EXPECT_THAT(live_before(n.model, n.layers[4].node), ElementsAre("grouped")); // not what the mystery made
   EXPECT_THAT(live_before(n.model, n.model.nodes.size()), ElementsAre("last"));
 }

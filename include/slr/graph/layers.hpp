@@ -44,15 +44,26 @@ struct Layer {
   std::string bias_name; ///< initializer, empty where there is none
   Activation activation;
   std::vector<float> bias; ///< rows() elements, zeros where the node has none
+  /// Further nodes that apply the same weight and bias before the same activation, in topological order: one problem
+  /// with more samples. Their own lists are empty.
+  std::vector<Layer> others;
 
   [[nodiscard]] std::int64_t window_area() const { return window.kernel[0] * window.kernel[1]; }
   [[nodiscard]] bool is_depthwise() const { return groups > 1 && cols == window_area(); }
+  /// Itself and the others.
+  [[nodiscard]] std::vector<const Layer*> uses() const {
+    std::vector<const Layer*> all{this};
+    for (const Layer& other : others) all.push_back(&other);
+    return all;
+  }
 };
 
 /// Conv (1-d and 3-d ones are left alone), Gemm and MatMul nodes whose weight is a float32 initializer, in topological
 /// order. The activation is that of the single consumer of the node's output (Relu, LeakyRelu, Clip, Sigmoid, Tanh);
 /// the identity when the value goes to several nodes or to the graph's output. A MatMul followed by an Add of a
-/// constant of rows() elements counts as one layer with that bias (`linear` is then the Add's output). Local.
+/// constant of rows() elements counts as one layer with that bias (`linear` is then the Add's output). Nodes of one
+/// kind that share weight and bias, and are followed by the same activation, are one layer, the later ones its
+/// `others`; grouped convolutions stay apart. Local.
 [[nodiscard]] std::vector<Layer> find_layers(const Model& model);
 
 /// The layer's W, rows x cols, row-major. Local.

@@ -50,9 +50,10 @@ struct FormCost {
 /// The same where only their number is known: kept channels in general position, which is an upper bound. Local.
 [[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_groups);
 
-/// Writes the compressed layer in its cheapest form in place of the layer's node; values named `layer.input` and
-/// `layer.linear` keep their names and meaning. Returns the form. Indices of nodes change, but not the names of other
-/// layers: a list from `find_layers` made before stays good for further calls. Dead nodes and initializers are removed.
+/// Writes the compressed layer in its cheapest form in place of the layer's node, and of its others', which read the
+/// same initializers (their nodes are called after themselves); values named `layer.input` and `layer.linear` keep
+/// their names and meaning. Returns the form. Indices of nodes change, but not the names of other layers: a list from
+/// `find_layers` made before stays good for further calls. Dead nodes and initializers are removed.
 ///
 /// The new nodes, their initializers (NODE.weight, NODE.bias; rows x columns as in CompressedLayer, except that MatMul
 /// stores the transpose) and the values they make are called, with <layer> = layer.name:

@@ -53,6 +53,14 @@ struct SampleTable {
 [[nodiscard]] std::vector<float> patches(const StridedView& input, const graph::Layer& layer, const SampleTable& table,
                                          std::int64_t group = 0);
 
+/// Rows of several nodes that are one layer, in the order in which its samples are kept: of every image those of the
+/// first table, then those of the second, and so on. rows[t] has one row, of the same length for all, per sample of
+/// tables[t]. Local. \pre tables of the same images
+[[nodiscard]] std::vector<float> interleaved(std::span<const SampleTable> tables, std::vector<std::vector<float>> rows);
+/// Their numbers: (image number * tables.size() + t) * sampling.positions + index of the position. Local.
+[[nodiscard]] std::vector<std::int64_t> interleaved_samples(const Sampling& sampling,
+                                                            std::span<const SampleTable> tables);
+
 /// The layer's outputs there, size() x (layer.rows / layer.groups), row-major. `output` is the value `layer.linear` or
 /// `layer.output`. Local. \throws Error{bad_data} if the dimensions do not fit the layer or the map.
 [[nodiscard]] std::vector<float> outputs(const StridedView& output, const graph::Layer& layer, const SampleTable& table,

@@ -41,14 +41,25 @@ inline constexpr std::int64_t most_images_captured_at_once = 4 * images_per_bloc
 [[nodiscard]] std::vector<std::string> live_before(const graph::Model& model, std::size_t node);
 /// The same values without copying them. Local.
 [[nodiscard]] std::map<std::string, infer::ArrayView> views(const std::map<std::string, infer::Array>& values);
-/// From the values of one cut of the network to those of a later one. Local.
+/// From the values of one cut of the network to those of a later one; those that both have are moved, the others stay.
+/// Local.
 [[nodiscard]] std::map<std::string, infer::Array> advance_values(infer::Executor& executor,
-                                                                 std::map<std::string, infer::Array> values,
+                                                                 std::map<std::string, infer::Array>& values,
                                                                  const std::vector<std::string>& live);
+/// The most that is alive between two layers of those that `is_followed` names, of one image, and where: bytes and the
+/// layer that comes next.
+struct WidestCut {
+  std::int64_t bytes = 0;
+  std::string layer;
+};
+/// Local.
+[[nodiscard]] WidestCut widest_cut(const Network& network, const std::vector<bool>& is_followed);
 
 /// Follows this rank's calibration images through a network whose layers are replaced one after the other: keeps, per
 /// image, the values that the rest of the network still needs (the frontier), and runs only what lies between two
-/// frontiers. Memory: the frontier of this rank's images as far as the place allows, and one batch.
+/// frontiers. Where there is no room for a frontier, the images stay at one before, and go on from there for every
+/// layer; the first one is the packed images. Memory: the frontier of this rank's images as far as the place allows,
+/// and one batch.
 class Frontier {
 public:
   /// What is known of some neighbouring images: the values that are still needed, by name.
@@ -57,8 +68,9 @@ public:
     std::map<std::string, infer::Array> values;
   };
 
+  /// `feed` outlives the object.
   Frontier(const Network& network, const ImageFeed& feed, Share share, ScratchPlace place);
-  /// Goes on from where other ranks were.
+  /// Goes on from where other ranks were. \throws Error{io} if there is no room for that
   Frontier(std::vector<Batch> batches, ScratchPlace place);
   /// What is known of all images, which are given up.
   [[nodiscard]] std::vector<Batch> take_batches();
@@ -74,7 +86,13 @@ public:
                                                 const infer::Sampling& sampling) const;
 
 private:
-  std::vector<Share> shares_; ///< the images of each batch
+  /// What is held of a batch, or its images.
+  [[nodiscard]] std::map<std::string, infer::Array> taken(std::size_t batch);
+  [[nodiscard]] std::map<std::string, infer::Array> images_of(std::size_t batch) const;
+
+  const ImageFeed* feed_ = nullptr; ///< none where other ranks gave what is held
+  std::string input_;               ///< the network's
+  std::vector<Share> shares_;       ///< the images of each batch
   HeldArrays values_;
 };
 

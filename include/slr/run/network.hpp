@@ -36,7 +36,8 @@ struct Network {
 [[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);
 
 /// For every layer of the network, why it stays dense whatever its budget: "kept" (budget.keep), "depthwise",
-/// "grouped", "shared" (its weight is read by another node too); empty for those that can be compressed. Local.
+/// "grouped", "shared" (another node reads its weight that is not one of its others); empty for those that can be
+/// compressed. Local.
 /// \throws Error{configuration} if a pattern of budget.keep or a name of budget.layers matches no layer, naming the
 /// nearest one, or if a layer cannot have the structure that budget.layers fixes.
 [[nodiscard]] std::vector<std::string> dense_reasons(const Network& network, const Configuration& config);
