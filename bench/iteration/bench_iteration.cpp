@@ -1,6 +1,7 @@
 // One iteration of the constrained solver on one layer: seconds of its steps, the error after each iteration, flops and
-// bytes, and the share of this machine's sgemm rate. run.py runs it against the same iteration in PyTorch.
+// bytes, and the share of this machine's sgemm rate. run.py runs it against ADMM in PyTorch.
 #include "made_up_layer.hpp"
+#include "slr/layer/constrained.hpp"
 #include "slr/layer/factored_splitting.hpp"
 #include "slr/layer/splitting.hpp"
 #include "slr/layer/structure.hpp"
@@ -28,7 +29,7 @@ struct Settings {
   LayerSize size;
   std::int64_t target_rank = 0, groups = 0, iterations = 30, seed = 1;
   double ratio = 4; ///< dense parameters over those of the structure; used where target_rank is 0
-  double pull = 1e-3, relaxation = 1.6;
+  double pull = 1e-3, rho = ConstrainedOptions{}.rho;
   std::string write, csv;
 };
 
@@ -96,7 +97,7 @@ Counts counts_of(const LayerProblem& p, double q, double r, double s) {
                    + 2 * n * s * s                       // D
                    + 4 * q * n * k                       // the pull's share of both half steps
                    + 2 * n * q * q + 2 * q * q * k;      // QR, Gram matrix and rotation
-  c.bytes = 4 * samples * (2 * k + n * (1 + 2 + 2 + 2))  // X twice; Y; M and U read and written, then read again
+  c.bytes = 4 * samples * (2 * k + n * (1 + 2 + 2 + 1))  // X twice; Y; Z and T read and written, T read again
             + 8 * (k * k + 2 * n * k);                   // L twice (half of it each), W0 twice
   return c;
 }
@@ -105,7 +106,7 @@ std::vector<Iteration> iterate(const Communicator& comm, const LayerProblem& pro
                                const LayerStatistics& statistics, FixedStructure& fixed, std::vector<double> mean,
                                const Settings& settings) {
   const double output_squared = measure_outputs(comm, problem, statistics.samples).squared;
-  FactoredSplitting splitting(comm, problem, scale, statistics, 1.0, settings.relaxation);
+  FactoredSplitting splitting(comm, problem, scale, statistics, settings.rho);
   std::vector<Iteration> result(static_cast<std::size_t>(settings.iterations + 1));
   for (auto& iteration : result) { // the last one only for its error
     FactoredCross cross;
@@ -156,7 +157,8 @@ void run(const Communicator& comm, const Settings& settings) {
   const auto setup = time_of([&] {
     statistics.emplace(measure_statistics(comm, ProcessGrid::row(comm), problem));
     auto cross = ActivationSplitting(comm, problem, scale, *statistics).cross();
-    fixed.emplace(comm, problem, *statistics, structure, settings.pull * statistics->mean_diagonal, Engine::automatic);
+    fixed.emplace(comm, problem, *statistics, structure, settings.pull * statistics->mean_diagonal / settings.rho,
+                  Engine::automatic);
     fixed->start(cross.p);
     mean = std::move(cross.target_mean);
   });
@@ -206,7 +208,7 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("ratio", po::value(&settings.ratio)->default_value(settings.ratio), "dense parameters over those allowed");
   add("iterations", po::value(&settings.iterations)->default_value(settings.iterations), "iterations");
   add("pull", po::value(&settings.pull)->default_value(settings.pull), "pull towards the original weights");
-  add("relaxation", po::value(&settings.relaxation)->default_value(settings.relaxation), "over-relaxation");
+  add("rho", po::value(&settings.rho)->default_value(settings.rho), "curvature of what replaces the loss");
   add("seed", po::value(&settings.seed)->default_value(settings.seed), "of the data");
   add("write", po::value(&settings.write), "write the data to this folder");
   add("csv", po::value(&settings.csv), "write a line per iteration to this file");

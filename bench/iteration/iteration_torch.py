@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The ADMM iteration of the constrained solver in PyTorch: dense products, torch.linalg.svd.
+"""ADMM for the objective of the constrained solver in PyTorch: dense products, torch.linalg.svd.
 
     iteration_torch.py FOLDER ROWS COLS GROUP_COLUMNS RANK PULL ITERATIONS CSV
 

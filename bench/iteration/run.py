@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The iteration of the constrained solver against the same one in PyTorch: same data, same core, same BLAS.
+"""The iteration of the constrained solver against ADMM with dense products in PyTorch: same objective, data, core, BLAS.
 
     bench/iteration/run.py [--bin build/bin/bench_iteration] [--work DIR] [--cpu-time] [--iterations 30]
                            [--samples 20000]

@@ -1,5 +1,7 @@
 #include "slr/layer/block_sums.hpp"
 
+#include "wide_vectors.hpp"
+
 #include "slr/base/error.hpp"
 
 #include <bit>
@@ -11,12 +13,19 @@ namespace {
 constexpr int sum_bits = 50; // of 53: the sign, and room so that adding the shift never leaves its binade
 
 /// to += from, rounded to the grid of shift * scale. Local.
-template <class T>
-void add_column(const T* __restrict from, const double* __restrict shift, double scale, double* __restrict to,
+SLR_WIDE_VECTORS
+void add_column(const float* __restrict from, const double* __restrict shift, double scale, double* __restrict to,
                 std::size_t rows) {
   for (std::size_t i = 0; i < rows; ++i) {
     const double here = shift[i] * scale;
     to[i] += (static_cast<double>(from[i]) + here) - here;
+  }
+}
+void add_column(const double* __restrict from, const double* __restrict shift, double scale, double* __restrict to,
+                std::size_t rows) {
+  for (std::size_t i = 0; i < rows; ++i) {
+    const double here = shift[i] * scale;
+    to[i] += (from[i] + here) - here;
   }
 }
 

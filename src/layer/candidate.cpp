@@ -49,11 +49,29 @@ void Choices::restore(StateReader& from) {
   }
 }
 
+namespace {
+
+/// The largest second derivative of m -> 1/2 (y - r(m))^2 over all m and all y that r can be.
+double largest_curvature(const Activation& r) {
+  switch (r.type) {
+  case ActivationType::sigmoid:
+    return 0.0772; // (t - t^2)^2 + t (t - t^2) (1 - 2 t) at t = 0.39, y = 0
+  case ActivationType::tanh:
+    return 1.235; // sixteen times that: tanh(m) = 2 sigmoid(2 m) - 1
+  default:
+    return 1;
+  }
+}
+
+} // namespace
+
 SolverLayer::SolverLayer(const Communicator& its_comm, const LayerProblem& its_problem, const InputScale& its_scale,
                          const LayerStatistics& its_statistics, const ConstrainedOptions& its_options,
                          const ProgressCallback& its_progress)
     : comm(its_comm), problem(its_problem), scale(its_scale), statistics(its_statistics), options(its_options),
-      progress(its_progress), has_selection(comm.allreduce_value(problem.selection.count) > 0),
+      progress(its_progress),
+      rho(problem.activation.is_identity() ? 1 : options.rho * largest_curvature(problem.activation)),
+      has_selection(comm.allreduce_value(problem.selection.count) > 0),
       choices(std::make_unique<Choices>(options.checkpoints)) {
   const TraceSpan span(TraceKind::step, "first target");
   if (statistics.is_implicit()) {
@@ -128,7 +146,7 @@ void Candidate::run(std::int64_t limit) {
   if (!fixed_) return;
   const auto& options = layer_.options;
   if (!splitting_) {
-    splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, options.rho, options.relaxation);
+    splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, layer_.rho);
     judge();
   }
   const double variation = std::sqrt(layer_.output_variation);
@@ -222,8 +240,7 @@ void Candidate::restore(StateReader& from) {
            from.get<double>("best_b"),
            from.get<double>("best_bias")};
   if (integers.at(5) == 0) return;
-  splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, layer_.options.rho,
-                     layer_.options.relaxation);
+  splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, layer_.rho);
   splitting_->restore(from);
 }
 

@@ -60,6 +60,7 @@ struct SolverLayer {
   const LayerStatistics& statistics;
   const ConstrainedOptions& options;
   const ProgressCallback& progress;
+  double rho;                ///< curvature of what replaces the loss
   DistMatrix<double> cross;  ///< P of the original values before the activation
   std::vector<float> target; ///< in the implicit form these values themselves, centred, n x (samples of this rank)
   std::vector<double> target_mean;
@@ -67,10 +68,10 @@ struct SolverLayer {
   bool has_selection = false;
   std::unique_ptr<Choices> choices;
 
-  [[nodiscard]] double delta(double pull) const { return pull * statistics.mean_diagonal / options.rho; }
+  [[nodiscard]] double delta(double pull) const { return pull * statistics.mean_diagonal / rho; }
 };
 
-/// ADMM for one structure and pull; can be continued.
+/// The iteration for one structure and pull; can be continued.
 class Candidate {
 public:
   /// Collective. It starts anew, or from where an earlier start of the same job was.

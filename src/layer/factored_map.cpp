@@ -1,11 +1,12 @@
 #include "slr/layer/factored_map.hpp"
 
+#include "wide_vectors.hpp"
+
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/agree.hpp"
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 
 namespace slr {
 
@@ -17,7 +18,7 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
   values.x.resize(static_cast<std::size_t>(k * count));
   for (std::int64_t c = 0; c < count; ++c) {
     std::copy_n(map.mean.data(), n, values.z.data() + c * n);
-    std::transform(x + c * k, x + (c + 1) * k, map.input_mean.begin(), values.x.begin() + c * k, std::minus<>());
+    subtract(static_cast<std::size_t>(k), x + c * k, map.input_mean.data(), values.x.data() + c * k);
   }
   if (q > 0) {
     const float limit = std::ldexp(1.0F, map.feature_exponent);

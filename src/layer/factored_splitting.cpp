@@ -1,6 +1,8 @@
 #include "slr/layer/factored_splitting.hpp"
 
 #include "input_products.hpp"
+#include "wide_vectors.hpp"
+
 #include "slr/layer/block_sums.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/exact_sum.hpp"
@@ -8,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 
 namespace slr {
 namespace {
@@ -29,49 +30,53 @@ std::vector<int> doubled(std::vector<int> exponents) {
 
 constexpr std::array<int, 1> one_column{0};
 
-/// One sample's values, a row each.
-struct SampleValues {
-  const float *y, *z, *activated, *argument, *m, *mean, *limit;
-};
-
-/// argument = Z' + U with the over-relaxed Z' = a Z + (1 - a) M
-void relax_sample(std::size_t n, float a, const float* __restrict z, const float* __restrict split,
-                  const float* __restrict dual, float* __restrict argument) {
-  const float rest = 1 - a;
-  for (std::size_t i = 0; i < n; ++i) argument[i] = a * z[i] + rest * split[i] + dual[i];
+/// Z' = Z + beta (Z - Z_previous); Z_previous becomes Z, and the rows' sums grow.
+SLR_WIDE_VECTORS
+void extrapolate(std::size_t n, float beta, const float* __restrict z, float* __restrict previous,
+                 float* __restrict point, double* __restrict primal) {
+  for (std::size_t i = 0; i < n; ++i) {
+    const float moved = z[i] - previous[i];
+    primal[i] += static_cast<double>(moved) * static_cast<double>(moved);
+    point[i] = z[i] + beta * moved;
+    previous[i] = z[i];
+  }
 }
 
-/// U = argument - M, T - mean = M - U - mean, and the rows' sums.
-void update_sample(std::size_t n, const SampleValues& in, float* __restrict split, float* __restrict dual,
-                   float* __restrict target, double* __restrict loss, double* __restrict primal,
-                   double* __restrict change, double* __restrict sum, double* __restrict square) {
+/// One sample's values, a row each.
+struct SampleValues {
+  const float *y, *activated, *point, *gradient, *mean, *limit;
+};
+
+/// T = Z' - step gradient, centred, and the rows' sums.
+SLR_WIDE_VECTORS
+void update_sample(std::size_t n, float step, const SampleValues& in, float* __restrict targets,
+                   float* __restrict centred, double* __restrict loss, double* __restrict change,
+                   double* __restrict sum, double* __restrict square) {
   for (std::size_t i = 0; i < n; ++i) {
-    const float m = in.m[i], u = in.argument[i] - m;
-    const float off_target = in.y[i] - in.activated[i], off_split = in.z[i] - m, moved = m - split[i];
-    const float t = std::min(std::max(m - u - in.mean[i], -in.limit[i]), in.limit[i]);
+    const float off_target = in.y[i] - in.activated[i], target = in.point[i] - step * in.gradient[i];
+    const float changed = target - targets[i];
+    const float t = std::min(std::max(target - in.mean[i], -in.limit[i]), in.limit[i]);
     loss[i] += static_cast<double>(off_target) * static_cast<double>(off_target);
-    primal[i] += static_cast<double>(off_split) * static_cast<double>(off_split);
-    change[i] += static_cast<double>(moved) * static_cast<double>(moved);
+    change[i] += static_cast<double>(changed) * static_cast<double>(changed);
     sum[i] += static_cast<double>(t);
     square[i] += static_cast<double>(t) * static_cast<double>(t);
-    split[i] = m;
-    dual[i] = u;
-    target[i] = t;
+    targets[i] = target;
+    centred[i] = t;
   }
 }
 
 } // namespace
 
 FactoredSplitting::FactoredSplitting(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
-                                     const LayerStatistics& statistics, double rho, double relaxation)
-    : comm_(comm), problem_(problem), statistics_(statistics), rho_(rho), relaxation_(relaxation),
-      split_(problem.fit.linear), dual_(problem.fit.linear.size(), 0.0F), input_exponent_(scale.exponent) {
+                                     const LayerStatistics& statistics, double rho)
+    : comm_(comm), problem_(problem), statistics_(statistics), rho_(rho), values_(problem.fit.linear),
+      targets_(problem.fit.linear), input_exponent_(scale.exponent) {
   for (int& e : input_exponent_) ++e; // centred values reach at most twice as far
   // The first T may be several times the largest original value of its row; what is beyond is cut off.
   std::vector<double> largest(static_cast<std::size_t>(problem.rows), 0.0);
-  for (std::size_t i = 0; i < split_.size(); ++i) {
+  for (std::size_t i = 0; i < values_.size(); ++i) {
     auto& here = largest[i % largest.size()];
-    here = std::max(here, std::abs(double(split_[i])));
+    here = std::max(here, std::abs(double(values_[i])));
   }
   comm_.allreduce(std::span<double>(largest), Reduction::max);
   for (const double value : largest)
@@ -89,7 +94,8 @@ struct FactoredSplitting::Work {
   std::array<ExactSum, norm_count> norms;
   std::vector<float> limit; ///< of |T - mean|, per row
   FactoredValues values;
-  std::vector<float> argument, m, activated;           ///< of one sample
+  float beta = 0;
+  std::vector<float> point, gradient, activated;       ///< of one sample
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
   std::vector<float> target, product;
   bool has_failed = false;
@@ -99,22 +105,20 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
   const auto n = static_cast<std::size_t>(problem_.rows);
   const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
   apply(map, problem_.fit.x.data() + first * problem_.cols, count, work.values);
-  for (auto* values : {&work.argument, &work.m, &work.activated}) values->resize(n);
+  for (auto* values : {&work.point, &work.gradient, &work.activated}) values->resize(n);
   work.target.resize(size);
   for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
   for (std::size_t s = 0; s < size; s += n) { // sample by sample: what is between two steps stays in the cache
     const auto y = std::span<const float>(problem_.fit.y).subspan(begin + s, n);
     const auto z = std::span<const float>(work.values.z).subspan(s, n);
-    float* const split = split_.data() + begin + s;
-    float* const dual = dual_.data() + begin + s;
     problem_.activation.apply(z, work.activated);
-    relax_sample(n, static_cast<float>(relaxation_), z.data(), split, dual, work.argument.data());
-    prox_activation(problem_.activation, work.argument, y, static_cast<float>(rho_), work.m);
-    update_sample(n,
-                  {y.data(), z.data(), work.activated.data(), work.argument.data(), work.m.data(), map.mean.data(),
-                   work.limit.data()},
-                  split, dual, work.target.data() + s, work.loss.data(), work.primal.data(), work.dual.data(),
-                  work.sum.data(), work.square.data());
+    extrapolate(n, work.beta, z.data(), values_.data() + begin + s, work.point.data(), work.primal.data());
+    problem_.activation.differentiate_loss(work.point, y, work.gradient);
+    update_sample(
+        n, static_cast<float>(1 / rho_),
+        {y.data(), work.activated.data(), work.point.data(), work.gradient.data(), map.mean.data(), work.limit.data()},
+        targets_.data() + begin + s, work.target.data() + s, work.loss.data(), work.dual.data(), work.sum.data(),
+        work.square.data());
   }
   std::array<double, norm_count> norms{};
   for (std::size_t i = 0; i < n; ++i) {
@@ -140,12 +144,21 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
   multiply(std::ssize(map.kept_columns), work.values.kept, work.dense);
 }
 
+/// Nesterov's next t for the next pass, from the beginning where the loss has risen.
+void FactoredSplitting::adapt_momentum(double loss) {
+  const bool has_risen = last_rank_ >= 0 && loss > last_loss_;
+  age_ = has_risen || age_ == 0 ? 1 : (1 + std::sqrt(1 + 4 * age_ * age_)) / 2;
+  last_loss_ = loss;
+}
+
 FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   const auto n = static_cast<std::size_t>(problem_.rows);
   std::vector<int> kept_exponent;
   for (const auto j : map.kept_columns) kept_exponent.push_back(input_exponent_[static_cast<std::size_t>(j)]);
   Work work(target_exponent_, std::vector<int>(static_cast<std::size_t>(map.basis_size), map.feature_exponent),
             kept_exponent, statistics_.samples);
+  if (map.numerical_rank != last_rank_) age_ = 0; // what was extrapolated from is of another structure
+  if (age_ > 0) work.beta = static_cast<float>((age_ - 1) / ((1 + std::sqrt(1 + 4 * age_ * age_)) / 2));
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     if (!work.has_failed) update_block(map, first, count, work);
   });
@@ -189,6 +202,8 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
   result.loss = ExactSum::unpack(norm(0)).value();
   result.primal_squared = ExactSum::unpack(norm(1)).value();
   result.dual_squared = rho_ * rho_ * ExactSum::unpack(norm(2)).value();
+  adapt_momentum(result.loss);
+  last_rank_ = map.numerical_rank;
   return result;
 }
 
@@ -198,12 +213,9 @@ std::vector<float> FactoredSplitting::project_target(std::span<const double> q) 
   std::vector<float> target, projected(static_cast<std::size_t>(size * problem_.fit.count)); // T; Q^T T
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     // The exponents were raised to what T needs, so nothing is cut off here.
-    const auto begin = split_.begin() + first * n;
     target.resize(static_cast<std::size_t>(n * count));
-    std::transform(begin, begin + n * count, dual_.begin() + first * n, target.begin(), std::minus<>());
     for (std::int64_t c = 0; c < count; ++c)
-      std::transform(mean.begin(), mean.end(), target.begin() + c * n, target.begin() + c * n,
-                     [](float center, float t) { return t - center; });
+      subtract(mean.size(), targets_.data() + (first + c) * n, mean.data(), target.data() + c * n);
     blas::gemm(Op::transpose, Op::none, size, count, n, 1.0F, basis.data(), n, target.data(), n, 0.0F,
                projected.data() + first * size, size);
   });
@@ -226,15 +238,21 @@ std::vector<double> FactoredSplitting::project(std::span<const double> q) {
 }
 
 void FactoredSplitting::save(StateWriter& to) const {
-  to.put_part("split", std::span<const float>(split_));
-  to.put_part("dual", std::span<const float>(dual_));
+  to.put_part("values", std::span<const float>(values_));
+  to.put_part("targets", std::span<const float>(targets_));
+  to.put_doubles("momentum", {age_, last_loss_});
+  to.put_integers("momentum_rank", {last_rank_});
   to.put_integers("target_exponent", {target_exponent_.begin(), target_exponent_.end()});
   to.put_doubles("splitting_target_mean", target_mean_);
 }
 
 void FactoredSplitting::restore(StateReader& from) {
-  split_ = from.part<float>("split", split_.size());
-  dual_ = from.part<float>("dual", dual_.size());
+  values_ = from.part<float>("values", values_.size());
+  targets_ = from.part<float>("targets", targets_.size());
+  const auto momentum = from.get<double>("momentum");
+  age_ = momentum.at(0);
+  last_loss_ = momentum.at(1);
+  last_rank_ = from.get<std::int64_t>("momentum_rank").at(0);
   const auto exponents = from.get<std::int64_t>("target_exponent");
   target_exponent_.assign(exponents.begin(), exponents.end());
   target_mean_ = from.get<double>("splitting_target_mean");

@@ -1,10 +1,11 @@
 #include "input_products.hpp"
 
+#include "wide_vectors.hpp"
+
 #include "slr/layer/factored_map.hpp"
 #include "slr/linalg/blas.hpp"
 
 #include <algorithm>
-#include <functional>
 
 namespace slr {
 
@@ -20,7 +21,7 @@ void add_products_with_inputs(const LayerProblem& problem, const std::vector<flo
       inputs.resize(static_cast<std::size_t>(width * count));
       for (std::int64_t c = 0; c < count; ++c) {
         const auto* x = problem.fit.x.data() + (first + c) * k + j;
-        std::transform(x, x + width, input_mean.begin() + j, inputs.begin() + c * width, std::minus<>());
+        subtract(static_cast<std::size_t>(width), x, input_mean.data() + j, inputs.data() + c * width);
       }
       blas::gemm(Op::none, Op::transpose, size, width, count, 1.0F, values.data() + first * size, size, inputs.data(),
                  width, 0.0F, product.data(), size);

@@ -179,7 +179,10 @@ TEST(FactoredObjective, KeepsTheBasisWithoutAFactor) {
 ConstrainedResult solve(const Communicator& comm, const Prepared& s, std::int64_t evaluations,
                         const std::string& tao = {}) {
   return solve_structure(comm, s.problem, s.scale, s.statistics, {{1, 2}, 4},
-                         {.refine_evaluations = evaluations, .tao_options = tao});
+                         {.iterations = 2, // which leave something to the descent
+                          .trial_iterations = 2,
+                          .refine_evaluations = evaluations,
+                          .tao_options = tao});
 }
 
 TEST(Descent, IsTakenIfTheSelectionErrorFalls) {

@@ -68,10 +68,9 @@ TEST(ImplicitStructure, EqualsTheExplicitOneStepByStep) {
   EXPECT_LT(relative_difference(weights(s, without.factors(cross.target_mean)), before), single);
 
   // One iteration with another target: both see the same samples through their own (equal up to signs) bases.
-  FactoredSplitting admm(world, s.problem, s.scale, in_samples, 1, 1.6),
-      other(world, s.problem, s.scale, in_samples, 1, 1.6);
-  with_factor.improve_left(admm.advance(with_factor.map(cross.target_mean)));
-  with_factor.improve_right(admm.project(with_factor.left_basis()));
+  FactoredSplitting one(world, s.problem, s.scale, in_samples, 1), other(world, s.problem, s.scale, in_samples, 1);
+  with_factor.improve_left(one.advance(with_factor.map(cross.target_mean)));
+  with_factor.improve_right(one.project(with_factor.left_basis()));
   without.improve_left(other.advance(without.map(cross.target_mean)));
   without.improve_right(other.project_target(without.left_basis()));
   const auto after = weights(s, with_factor.factors(cross.target_mean));

@@ -11,8 +11,9 @@ namespace slr {
 struct ConstrainedOptions {
   std::int64_t iterations = 30;
   double tolerance = 1e-4;
-  double rho = 1;
-  double relaxation = 1.6; ///< over-relaxation of the constraint, in [1, 2)
+  /// Curvature of the quadratic that replaces the loss (FactoredSplitting), relative to the largest of the activation's
+  /// own: below 1 for longer steps.
+  double rho = 2.0 / 3;
   /// Strengths mu of the pull towards the original weights that are tried, relative to the mean diagonal of C.
   std::vector<double> pulls{1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1};
   std::int64_t trial_iterations = 4; ///< before candidates are compared
@@ -36,8 +37,8 @@ struct [[nodiscard]] ConstrainedResult {
   double refine_gain = 0; ///< share of the selection error that they took away; 0: the iteration's result was kept
 };
 
-/// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by over-relaxed ADMM
-/// on M = W X + b (FactoredSplitting) with FixedStructure's solution as its W-step (delta = mu d / rho, d the mean
+/// Minimises  1/2 ||Y - r(W X + b)||_F^2 + (N mu d / 2) ||W - W0||_F^2  over W of the structure, by replacing
+/// the loss by quadratics (FactoredSplitting) of which FixedStructure finds the minimum (delta = mu d / rho, d the mean
 /// diagonal of C), starting from the original values before the activation. mu is the candidate with the smallest error
 /// on the selection samples after a few iterations (ties to the smaller one), and the iterate with the smallest error
 /// there goes on. For the identity the first iterate is the optimum. Collective; the same result on every rank.
@@ -47,8 +48,8 @@ struct [[nodiscard]] ConstrainedResult {
 /// falls.
 ///
 /// Cost per iteration: 2 N (2 q (n + k) + 2 n |S|) / P flops and the same over the selection samples / 2, 2 q k^2 for
-/// the triangular solves. Source of the splitting and its over-relaxation: Boyd et al., Found. Trends Mach. Learn. 3,
-/// 2011.
+/// the triangular solves. Source of the acceleration: Beck and Teboulle, SIAM J. Imaging Sci. 2, 2009; of its restart:
+/// O'Donoghue and Candes, Found. Comput. Math. 15, 2015.
 ConstrainedResult solve_structure(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                   const LayerStatistics& statistics, const Structure& structure,
                                   const ConstrainedOptions& options, const ProgressCallback& progress = {});

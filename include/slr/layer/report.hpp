@@ -23,8 +23,9 @@ struct Certificate {
 struct [[nodiscard]] SolveReport {
   std::int64_t iterations = 0;
   StopReason stop_reason = StopReason::not_needed;
-  double primal_residual = 0;    ///< ||W X + b - M||_F / ||Y - mean Y||_F
-  double dual_residual = 0;      ///< rho ||M - M_previous||_F / ||Y - mean Y||_F
+  /// Relaxed problem: ||W X + b - M||_F and rho ||M - M_previous||_F over ||Y - mean Y||_F. Constrained: likewise of
+  /// the changes of Z = W X + b and of the targets, ||Z - Z_previous||_F and rho ||T - T_previous||_F.
+  double primal_residual = 0, dual_residual = 0;
   double error_train = 0;        ///< ||Y - r(W X + b)||_F^2 / ||Y||_F^2 at the end
   std::vector<double> objective; ///< per iteration, relative to the problem's scale
 };
