@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 namespace slr {
@@ -151,9 +152,12 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
   if (kept_) kept_->solve(dense_, n);
   if (q == 0) return;
   left_ = cross.features;
-  if (in_samples_) add_pull_on_features();
+  if (in_samples_)
+    add_pull_on_features();
+  else if (whole_->is_shared())
+    add_pull_in_shares();
   on_root(comm_, [&] {
-    if (!in_samples_) {
+    if (whole_ && !whole_->is_shared()) {
       std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
       for (std::int64_t j = 0; j < k; ++j)
         std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
@@ -167,37 +171,110 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
   comm_.broadcast(std::span<double>(left_));
 }
 
+void FixedStructure::add_pull_in_shares() {
+  const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_);
+  const auto first = k * comm_.rank() / comm_.size(), end = k * (comm_.rank() + 1) / comm_.size();
+  std::vector<double> pull(left_.size(), 0.0);
+  if (end > first) {
+    const auto weights = original_columns(first, end - first);
+    blas::gemm(Op::none, Op::transpose, n, q, end - first, delta_, weights.data(), n, right_.data() + first * q, q, 0.0,
+               pull.data(), n);
+  }
+  comm_.allreduce(std::span<double>(pull));
+  std::transform(left_.begin(), left_.end(), pull.begin(), left_.begin(), std::plus<>());
+}
+
+std::vector<double> FixedStructure::original_columns(std::int64_t first, std::int64_t count) const {
+  const auto n = static_cast<std::size_t>(problem_.rows);
+  std::vector<double> columns;
+  columns.reserve(n * static_cast<std::size_t>(count));
+  for (auto j = first; j < first + count; ++j) {
+    const auto from = problem_.weights.begin() + order_[static_cast<std::size_t>(j)] * problem_.rows;
+    columns.insert(columns.end(), from, from + problem_.rows);
+  }
+  return columns;
+}
+
 void FixedStructure::improve_right(std::vector<double> projected) {
   require(!in_samples_, "the implicit form is improved on samples");
-  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  const std::int64_t k = problem_.cols, q = std::ssize(sigma_);
   if (q == 0) return;
-  std::vector<double> g(projected.size());
+  std::vector<double> ordered(projected.size());
+  for (std::int64_t j = 0; j < k; ++j)
+    std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, ordered.begin() + j * q);
+  if (whole_->is_shared())
+    improve_right_in_shares(ordered);
+  else
+    improve_right_on_root(std::move(ordered));
+  numerical_rank_ = std::min<std::int64_t>(structure_.target_rank, std::ssize(sigma_));
+}
+
+void FixedStructure::improve_right_on_root(std::vector<double> g) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   on_root(comm_, [&] {
-    for_each_original_panel(problem_, [&](std::int64_t first, std::int64_t count, const double* weights) {
-      blas::gemm(Op::transpose, Op::none, q, count, n, delta_, left_.data(), n, weights, n, 1.0,
-                 projected.data() + first * q, q);
-    });
-    for (std::int64_t j = 0; j < k; ++j)
-      std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, g.begin() + j * q);
+    constexpr std::int64_t width = 512; // a whole copy of W0 would be the largest thing here
+    for (std::int64_t first = 0; first < k; first += width) {
+      const auto count = std::min(width, k - first);
+      const auto weights = original_columns(first, count);
+      blas::gemm(Op::transpose, Op::none, q, count, n, delta_, left_.data(), n, weights.data(), n, 1.0,
+                 g.data() + first * q, q);
+    }
+    whole_->solve_upper_here(g, q);
+    auto svd = small_svd(q, k - s, g.data() + q * s);
+    rotate_left(svd.left, svd.size);
+    right_.assign(static_cast<std::size_t>(svd.size * k), 0.0); // E = [0, T] L^-1
+    std::copy(svd.right.begin(), svd.right.end(), right_.begin() + svd.size * s);
+    whole_->solve_lower_here(right_, svd.size);
+    sigma_ = std::move(svd.sigma);
   });
-  whole_->solve_upper(g, q); // of the root's values
-  SmallSvd svd;
-  on_root(comm_, [&] {
-    svd = small_svd(q, k - s, g.data() + q * s);
-    std::vector<double> rotated(static_cast<std::size_t>(n * svd.size));
-    blas::gemm(Op::none, Op::none, n, svd.size, q, 1.0, left_.data(), n, svd.left.data(), q, 0.0, rotated.data(), n);
-    left_ = std::move(rotated);
-  });
-  svd.size = comm_.broadcast_value(svd.size);
-  svd.sigma.resize(static_cast<std::size_t>(svd.size));
-  svd.right.resize(static_cast<std::size_t>(svd.size * (k - s)));
-  left_.resize(static_cast<std::size_t>(n * svd.size));
-  comm_.broadcast(std::span<double>(svd.sigma));
-  comm_.broadcast(std::span<double>(svd.right));
+  const auto size = comm_.broadcast_value(std::ssize(sigma_));
+  sigma_.resize(static_cast<std::size_t>(size));
+  right_.resize(static_cast<std::size_t>(size * k));
+  left_.resize(static_cast<std::size_t>(n * size));
+  comm_.broadcast(std::span<double>(sigma_));
+  comm_.broadcast(std::span<double>(right_));
   comm_.broadcast(std::span<double>(left_));
-  sigma_ = std::move(svd.sigma);
-  numerical_rank_ = std::min(structure_.target_rank, svd.size);
-  set_right(svd.right, svd.size);
+}
+
+void FixedStructure::improve_right_in_shares(const std::vector<double>& projected) {
+  const std::int64_t n = problem_.rows, s = kept_columns_, q = std::ssize(sigma_);
+  if (!inverse_) {
+    inverse_.emplace(whole_->shared_inverse());
+    pull_ = inverse_->times_upper(original_columns(0, problem_.cols), n);
+    for (double& value : pull_) value *= delta_;
+  }
+  const auto width = std::ssize(inverse_->columns());
+  auto g = inverse_->times_upper(projected, q); // this rank's columns of U^T (P + delta W0) L^-T
+  std::vector<double> gram(static_cast<std::size_t>(q * q), 0.0);
+  if (width > 0) {
+    blas::gemm(Op::transpose, Op::none, q, width, n, 1.0, left_.data(), n, pull_.data(), n, 1.0, g.data(), q);
+    const auto& columns = inverse_->columns();
+    const auto kept = std::lower_bound(columns.begin(), columns.end(), s) - columns.begin();
+    std::fill_n(g.begin(), kept * q, 0.0); // the columns S are free
+    blas::syrk(Uplo::lower, Op::none, q, width, 1.0, g.data(), q, 0.0, gram.data(), q);
+  }
+  comm_.allreduce(std::span<double>(gram));
+  HalfSvd half;
+  on_root(comm_, [&] { half = half_of_svd(q, std::move(gram)); });
+  const auto size = comm_.broadcast_value(std::ssize(half.sigma));
+  half.sigma.resize(static_cast<std::size_t>(size));
+  half.left.resize(static_cast<std::size_t>(q * size));
+  comm_.broadcast(std::span<double>(half.sigma));
+  comm_.broadcast(std::span<double>(half.left));
+  std::vector<double> t(static_cast<std::size_t>(size * width));
+  if (size > 0 && width > 0)
+    blas::gemm(Op::transpose, Op::none, size, width, q, 1.0, over_sigma(q, half.left, half.sigma).data(), q, g.data(),
+               q, 0.0, t.data(), size);
+  rotate_left(half.left, size);
+  right_ = inverse_->times_lower(t, size);
+  sigma_ = std::move(half.sigma);
+}
+
+void FixedStructure::rotate_left(const std::vector<double>& by, std::int64_t size) {
+  const std::int64_t n = problem_.rows, q = std::ssize(sigma_);
+  std::vector<double> rotated(static_cast<std::size_t>(n * size));
+  if (size > 0) blas::gemm(Op::none, Op::none, n, size, q, 1.0, left_.data(), n, by.data(), q, 0.0, rotated.data(), n);
+  left_ = std::move(rotated);
 }
 
 void FixedStructure::lower_rank(std::int64_t rank) {

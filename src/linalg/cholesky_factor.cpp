@@ -84,6 +84,7 @@ struct CholeskyFactor::State {
   }
 
   [[nodiscard]] bool is_on_one_rank() const { return k <= options.one_rank_columns; }
+  [[nodiscard]] bool is_shared() const { return !is_on_one_rank() && comm.size() > 1; }
 
   void note_dead() {
     const double largest = diagonal.empty() ? 0 : *std::max_element(diagonal.begin(), diagonal.end());
@@ -202,6 +203,22 @@ struct CholeskyFactor::State {
     });
   }
 
+  void clear_left_out(std::vector<double>& b, std::int64_t m) const {
+    for (std::int64_t j = 0; j < k && report.used_fallback; ++j)
+      if (left_out[static_cast<std::size_t>(j)]) std::fill_n(b.begin() + j * m, m, 0.0);
+  }
+
+  /// L^-T, with zeros for what is left out, in block columns.
+  [[nodiscard]] DistMatrix<double> inverse_upper() const {
+    DistMatrix<double> square(distributed.grid(), k, k, factor_block, factor_block);
+    square.for_each_diagonal(
+        [&](std::int64_t j, double& value) { value = left_out[static_cast<std::size_t>(j)] ? 0 : 1; });
+    apply_distributed(square, true, false);
+    DistMatrix<double> columns(ProcessGrid::row(comm), k, k, k, factor_block);
+    redistribute(comm, square, columns);
+    return columns;
+  }
+
   /// B := B L^-T and/or B := B L^-1.
   void apply(DistMatrix<double>& b, bool upper, bool lower) const {
     require(b.cols() == k && b.comm().size() == comm.size(), "a matrix of other columns than the factor's was given");
@@ -219,16 +236,21 @@ struct CholeskyFactor::State {
     apply_distributed(square, upper, lower);
     redistribute(comm, square, b);
   }
+  /// Likewise for few rows, on this rank alone. Local.
+  void apply_here(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
+    require(!is_shared() && comm.is_root(), "the factor is not on this rank");
+    clear_left_out(b, m);
+    if (m > 0 && k > 0) apply_whole(b, m, upper, lower);
+  }
   void apply(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
     require(std::ssize(b) == m * k, "a matrix of other columns than the factor's was given");
     if (m == 0 || k == 0) return;
-    for (std::int64_t j = 0; j < k && report.used_fallback; ++j)
-      if (left_out[static_cast<std::size_t>(j)]) std::fill_n(b.begin() + j * m, m, 0.0);
-    if (is_on_one_rank()) {
-      on_root(comm, [&] { apply_whole(b, m, upper, lower); });
+    if (!is_shared()) {
+      on_root(comm, [&] { apply_here(b, m, upper, lower); });
       comm.broadcast(std::span<double>(b));
       return;
     }
+    clear_left_out(b, m);
     comm.broadcast(std::span<double>(b));
     DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
     take_local(std::span<const double>(b), square);
@@ -236,8 +258,9 @@ struct CholeskyFactor::State {
     b = gather_everywhere(square);
   }
   void apply_whole(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
-    if (upper) blas::trsm<double>(Side::right, Uplo::lower, Op::transpose, m, k, 1, whole.data(), k, b.data(), m);
-    if (lower) blas::trsm<double>(Side::right, Uplo::lower, Op::none, m, k, 1, whole.data(), k, b.data(), m);
+    const double* const l = is_on_one_rank() ? whole.data() : distributed.local().data();
+    if (upper) blas::trsm<double>(Side::right, Uplo::lower, Op::transpose, m, k, 1, l, k, b.data(), m);
+    if (lower) blas::trsm<double>(Side::right, Uplo::lower, Op::none, m, k, 1, l, k, b.data(), m);
   }
   void apply_distributed(DistMatrix<double>& b, bool upper, bool lower) const {
     const View<const double> l(distributed);
@@ -268,6 +291,19 @@ CholeskyFactor& CholeskyFactor::operator=(CholeskyFactor&&) noexcept = default;
 
 const CholeskyReport& CholeskyFactor::report() const {
   return state_->report;
+}
+bool CholeskyFactor::is_shared() const {
+  return state_->is_shared();
+}
+SharedInverse CholeskyFactor::shared_inverse() const {
+  require(is_shared(), "one rank has the whole factor");
+  return SharedInverse(state_->inverse_upper());
+}
+void CholeskyFactor::solve_upper_here(std::vector<double>& b, std::int64_t rows) const {
+  state_->apply_here(b, rows, true, false);
+}
+void CholeskyFactor::solve_lower_here(std::vector<double>& b, std::int64_t rows) const {
+  state_->apply_here(b, rows, false, true);
 }
 void CholeskyFactor::solve(DistMatrix<double>& b) const {
   state_->apply(b, true, true);

@@ -5,13 +5,9 @@
 
 namespace slr {
 
-namespace {
-
 double basis_size(const LayerWork& w) {
   return w.rank == 0 ? 0 : static_cast<double>(w.rank + std::max<std::int64_t>(4, w.rank / 8));
 }
-
-} // namespace
 
 Flops count_flops(const LayerWork& w) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), samples = static_cast<double>(w.samples);
@@ -31,11 +27,13 @@ Flops count_flops(const LayerWork& w) {
 }
 
 double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machine) {
-  constexpr double one_rank_columns = 1792, collectives_per_iteration = 6;
+  constexpr double collectives_per_iteration = 12;
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), s = static_cast<double>(w.kept_columns);
   const double q = basis_size(w), p = ranks;
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
-  const auto flops = count_flops(w);
+  auto flops = count_flops(w);
+  const bool has_inverse = !w.is_implicit && k > one_rank_columns && ranks > 1; // of the factor, which is shared
+  if (has_inverse) flops.double_precision += factors * (k * k * k + n * k * k);
   double on_one_rank = 0;
   if (!w.is_implicit && k <= one_rank_columns) on_one_rank = factors * k * k * k / 3 + iterations * 4 * q * k * k;
   const double seconds = flops.single_precision / p / machine.single_precision +

@@ -32,6 +32,17 @@ CholeskyOptions options_for(bool on_one_rank) {
   return options;
 }
 
+/// B L^-T of this rank's columns and B L^-T L^-1 of all.
+void expect_shared_products(const SharedInverse& inverse, std::int64_t m, const std::vector<double>& b,
+                            const std::vector<double>& coordinates, const std::vector<double>& solution) {
+  const auto share = inverse.times_upper(b, m);
+  std::vector<double> expected;
+  for (const auto j : inverse.columns())
+    expected.insert(expected.end(), coordinates.begin() + j * m, coordinates.begin() + (j + 1) * m);
+  EXPECT_LT(max_difference(share, expected), 1e-12 * norm(coordinates));
+  EXPECT_LT(max_difference(inverse.times_lower(share, m), solution), 1e-12 * norm(solution));
+}
+
 TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
   const auto comm = world();
   for (const bool on_one_rank : {true, false})
@@ -68,6 +79,16 @@ TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
       if (!comm.is_root()) std::fill(few.begin(), few.end(), 1e3);
       factor.solve_lower(few, m);
       EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
+      EXPECT_EQ(factor.is_shared(), !on_one_rank && comm.size() > 1);
+      if (factor.is_shared()) {
+        expect_shared_products(factor.shared_inverse(), m, b, coordinates, solution);
+      } else if (comm.is_root()) {
+        few = b;
+        factor.solve_upper_here(few, m);
+        EXPECT_LT(max_difference(few, coordinates), 1e-12 * norm(coordinates));
+        factor.solve_lower_here(few, m);
+        EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
+      }
     }
 }
 
@@ -91,6 +112,10 @@ TEST(CholeskyFactor, RevealsDeadAndDependentColumns) {
     factor.solve(x);
     const auto solution = gather_everywhere(x);
     const auto back = product(false, false, m, k, k, solution, c);
+    if (factor.is_shared()) {
+      const auto inverse = factor.shared_inverse();
+      EXPECT_LT(max_difference(inverse.times_lower(inverse.times_upper(b, m), m), solution), 1e-12 * norm(solution));
+    }
     for (std::int64_t j = 0; j < k; ++j)
       for (std::int64_t i = 0; i < m; ++i) {
         const auto at = static_cast<std::size_t>(i + j * m);

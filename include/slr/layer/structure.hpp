@@ -72,7 +72,8 @@ public:
   /// First half step: the left basis for the present E. Collective, 2 n k q flops on the root.
   void improve_left(const FactoredCross& cross);
   [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
-  /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops.
+  /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops: on the root,
+  /// or, where several ranks share L, over all of them (at the first call k^3 + n k^2 flops more, for L^-1).
   /// @pre not the implicit form
   void improve_right(std::vector<double> projected);
   /// Second half step, with left_basis()^T Tc on this rank's fit samples, q x N. Collective, 2 q k (n + N) flops.
@@ -104,6 +105,12 @@ public:
 private:
   [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
+  void rotate_left(const std::vector<double>& by, std::int64_t size); ///< U := U by, before sigma_ is replaced
+  void improve_right_on_root(std::vector<double> projected);
+  void improve_right_in_shares(const std::vector<double>& projected); ///< where several ranks share L
+  void add_pull_in_shares();                                          ///< left_ += delta W0 E^T, likewise
+  /// Columns of W0 in the order [S, R].
+  [[nodiscard]] std::vector<double> original_columns(std::int64_t first, std::int64_t count) const;
   void set_right_in_samples(const std::vector<double>& r); ///< E from U^T R, q x (samples of this rank)
   void add_pull_on_features(); ///< left_ += delta W0 E^T, a share of the columns on each rank
 
@@ -116,6 +123,8 @@ private:
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
   std::optional<CholeskyFactor> whole_, kept_; ///< of C and C_SS; none in the implicit form
+  std::optional<SharedInverse> inverse_;       ///< of L, for iterations, where several ranks share it
+  std::vector<double> pull_;                   ///< its columns of delta W0 L^-T
   std::optional<DampedKernel> in_samples_;     ///< of the implicit form
   double gain_ = 0;
   std::int64_t numerical_rank_ = 0;          ///< at most the target

@@ -2,6 +2,7 @@
 /// \file
 /// (C + delta I)^-1 for a Gram matrix C, by Cholesky factors.
 #include "slr/dist/dist_matrix.hpp"
+#include "slr/linalg/shared_inverse.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -63,6 +64,15 @@ public:
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;
+
+  /// Whether several ranks share the factor: else the root has it whole. Local.
+  [[nodiscard]] bool is_shared() const;
+  /// B := B L^-T and B := B L^-1 for few rows on the root alone. Local. @pre not is_shared(), on the root
+  void solve_upper_here(std::vector<double>& b, std::int64_t rows) const;
+  void solve_lower_here(std::vector<double>& b, std::int64_t rows) const;
+  /// L^-T itself, for many products with few rows; what the factor leaves out is zero. Collective, k^3 flops.
+  /// @pre is_shared()
+  [[nodiscard]] SharedInverse shared_inverse() const;
 
 private:
   struct State;

@@ -16,6 +16,12 @@ struct LayerWork {
   bool is_implicit = false;        ///< few samples for many columns: no second moments (slr/layer/statistics.hpp)
 };
 
+/// Factors of up to so many columns are on one rank (CholeskyOptions).
+inline constexpr double one_rank_columns = 1792;
+
+/// q: the rank and a few guards, the directions that an iteration follows. Local.
+[[nodiscard]] double basis_size(const LayerWork& work);
+
 /// Operations by the kind of arithmetic that does them.
 struct Flops {
   double single_precision = 0; ///< products with the samples
@@ -38,8 +44,9 @@ struct MachineRates {
 inline constexpr MachineRates nominal_machine{2e10, 1e10, 2e9, 5e-6};
 
 /// Seconds for a layer on a group of ranks: its flops divided by the ranks, except those that one rank does for all
-/// (factors of up to `one_rank_columns` columns and the triangular solves with them), the bytes of its sums over ranks,
-/// and log2(ranks) messages for each of its collectives. Local.
+/// (factors of up to `one_rank_columns` columns and the triangular solves with them), and k^3 + n k^2 more for the
+/// inverse of a factor that several share; the bytes of its sums over ranks, and log2(ranks) messages for each of its
+/// collectives. Local.
 [[nodiscard]] double predict_seconds(const LayerWork& work, int ranks, const MachineRates& machine);
 
 /// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,

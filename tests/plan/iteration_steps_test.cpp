@@ -1,0 +1,50 @@
+// The steps of an iteration: what they compute and exchange in all.
+#include "slr/plan/iteration_steps.hpp"
+
+#include <cmath>
+#include <gtest/gtest.h>
+
+namespace slr {
+namespace {
+
+const LayerWork small{256, 1152, 16000, 48, 108, 1, 1}, large{512, 4608, 16000, 115, 90, 1, 1};
+
+double bytes(const LayerWork& work, std::int64_t ranks) {
+  double sum = 0;
+  for (const auto& step : iteration_steps(work, ranks)) sum += bytes_per_rank(step, ranks);
+  return sum;
+}
+
+// 2 (p - 1) / p (n |S| + 2 r (n + k)) doubles are what sums over the samples alone would take.
+TEST(IterationSteps, ExchangeAboutWhatTheSumsOverTheSamplesTake) {
+  for (const auto& work : {small, large})
+    for (const std::int64_t ranks : {2, 16, 1024}) {
+      const double n = double(work.rows), k = double(work.cols), s = double(work.kept_columns), r = double(work.rank);
+      const double bound = 16.0 * double(ranks - 1) / double(ranks) * (n * s + 2 * r * (n + k));
+      EXPECT_LT(bytes(work, ranks), 1.5 * bound);
+      EXPECT_GT(bytes(work, ranks), 0.5 * bound);
+    }
+}
+
+TEST(IterationSteps, DealTheSamplesInWholeBlocks) {
+  const auto pass = [](std::int64_t ranks) {
+    return iteration_steps(small, ranks).front().each.single_precision;
+  };
+  EXPECT_DOUBLE_EQ(pass(2), 400 * pass(800)); // 800 blocks of 16 for the fit
+  EXPECT_DOUBLE_EQ(pass(800), pass(1024));    // some ranks have none
+  EXPECT_DOUBLE_EQ(pass(3), 267 * pass(800)); // one has 267, the others 266 or 267
+}
+
+TEST(IterationSteps, SharedFactorsLeaveTheRootLittle) {
+  const auto root = [](const LayerWork& work) {
+    double sum = 0;
+    for (const auto& step : iteration_steps(work, 8)) sum += step.root.double_precision;
+    return sum;
+  };
+  const double q = basis_size(small), q_large = basis_size(large);
+  EXPECT_GT(root(small), 2 * q * std::pow(double(small.cols), 2));
+  EXPECT_LT(root(large), 0.1 * q_large * std::pow(double(large.cols), 2));
+}
+
+} // namespace
+} // namespace slr
