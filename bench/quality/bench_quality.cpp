@@ -164,7 +164,7 @@ Outcome run_peer(const Communicator& comm, const Peer& peer, const Network& netw
     const auto now = graph::find_layers(model);
     const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
     require(here != now.end(), "layer " + layer.name + " disappeared from the network");
-    (void)graph::replace_layer(model, *here, compressed_layer(factors, layer.rows, layer.cols, layer.window_area()));
+    (void)graph::replace_layer(model, *here, compressed_layer(factors, layer));
     const auto exported = graph::cheapest_form(layer, factors.numerical_rank, factors.kept_groups);
     const Split split{std::ssize(factors.kept_groups), factors.numerical_rank};
     outcome.layers.push_back(

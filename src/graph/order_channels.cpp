@@ -19,6 +19,7 @@ struct Bundle {
   std::vector<std::size_t> readers;     ///< linear nodes that read one
   std::vector<std::size_t> channelwise; ///< nodes between them
   std::vector<std::size_t> gathers;     ///< that read one
+  std::vector<std::size_t> sources;     ///< Gathers that make one
 };
 
 class Bundles {
@@ -77,7 +78,7 @@ private:
       return;
     case Kind::gather:
       bundle(node.inputs[0]).gathers.push_back(i);
-      fix(node.outputs[0]);
+      bundle(node.outputs[0]).sources.push_back(i);
       return;
     }
   }
@@ -96,16 +97,25 @@ Indices widened(const Indices& order, std::int64_t factor) {
   return result;
 }
 
-/// The order that the first Gather of all channels asks for, if it differs from the one there is.
+/// The order that the first Gather of all channels asks for, if it differs from the one there is; else the one in which
+/// the first Gather that makes the bundle would change nothing.
 std::optional<Indices> wanted_order(const Bundles& bundles, const Bundle& bundle) {
   Indices all(static_cast<std::size_t>(bundle.channels));
   std::iota(all.begin(), all.end(), 0);
-  for (const auto i : bundle.gathers) {
-    const auto& indices = bundles.node(i).indices;
-    auto sorted = indices;
-    std::ranges::sort(sorted);
-    if (sorted == all && indices != all) return indices;
-  }
+  const auto is_permutation = [&](Indices indices) {
+    if (indices == all) return false;
+    std::ranges::sort(indices);
+    return indices == all;
+  };
+  for (const auto i : bundle.gathers)
+    if (const auto& indices = bundles.node(i).indices; is_permutation(indices)) return indices;
+  for (const auto i : bundle.sources)
+    if (const auto& indices = bundles.node(i).indices; is_permutation(indices)) {
+      Indices order(indices.size());
+      for (std::size_t c = 0; c < indices.size(); ++c)
+        order[static_cast<std::size_t>(indices[c])] = static_cast<std::int64_t>(c);
+      return order;
+    }
   return std::nullopt;
 }
 
@@ -118,6 +128,7 @@ void reorder(Model& model, const Bundles& bundles, const Bundle& bundle, const I
     for (const auto i : *nodes)
       for (const auto& constant : bundles.node(i).constants) take(i, constant, bundles.node(i).outputs[0]);
   for (const auto i : bundle.readers) take(i, *bundles.node(i).columns, bundles.node(i).inputs[0]);
+  for (const auto i : bundle.sources) take(i, {1, 0}, bundles.node(i).outputs[0]);
   for (const auto i : bundle.gathers) {
     const auto wide = widened(order, bundles.factor(bundles.node(i).inputs[0], bundle));
     Indices place(wide.size());
@@ -136,7 +147,7 @@ void order_channels(Model& model) {
     const Channels channels(model);
     const Bundles bundles(model, channels);
     for (const auto& [root, bundle] : bundles.all()) {
-      if (!bundle.is_movable || bundle.makers.empty()) continue;
+      if (!bundle.is_movable || (bundle.makers.empty() && bundle.sources.empty())) continue;
       if (const auto order = wanted_order(bundles, bundle)) reorder(model, bundles, bundle, *order);
     }
   }

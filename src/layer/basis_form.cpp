@@ -42,6 +42,7 @@ LayerFactors factors_of(const LayerProblem& problem, const LayerStatistics& stat
   const std::int64_t n = problem.rows, k = problem.cols, q = form.basis_size, r = form.numerical_rank,
                      s = std::ssize(form.kept_groups) * problem.group_columns;
   LayerFactors result;
+  result.grouping = problem.grouping;
   result.kept_groups = form.kept_groups;
   result.numerical_rank = r;
   result.u = form.left;
@@ -70,7 +71,7 @@ LayerFactors factors_of(const LayerProblem& problem, const LayerStatistics& stat
   blas::gemm(Op::none, Op::none, n, 1, r, -1.0, result.u.data(), n, inner.data(), lead, 1.0, result.bias.data(), n);
   blas::gemm(Op::none, Op::none, n, 1, s, -1.0, result.b.data(), n, mean.data(), std::max<std::int64_t>(1, s), 1.0,
              result.bias.data(), n);
-  return result;
+  return problem.grouping == Grouping::filter ? rank_as_rows(result, form.kept_rows, n, k) : result;
 }
 
 } // namespace slr

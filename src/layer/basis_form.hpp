@@ -8,9 +8,11 @@
 namespace slr {
 
 /// W x = left E x + dense x_S,  S the columns of the kept groups; b such that the outputs have the given mean. E lives
-/// on all columns, in the order [S, R]; of its q rows those beyond the rank are guards.
+/// on all columns, in the order [S, R]; of its q rows those beyond the rank are guards. Kept rows F are the first rows
+/// of E, each with one column of `left` that has one entry, and count as rank here.
 struct BasisForm {
-  std::vector<std::int64_t> kept_groups; ///< increasing
+  std::vector<std::int64_t> kept_groups; ///< of columns, increasing
+  std::vector<std::int64_t> kept_rows;   ///< increasing
   std::int64_t basis_size = 0;           ///< q
   std::int64_t numerical_rank = 0;       ///< r <= q
   std::vector<double> left;              ///< n x r
@@ -22,7 +24,8 @@ struct BasisForm {
 /// As it is applied to samples, features beyond 2^feature_exponent cut off. Local.
 [[nodiscard]] FactoredMap map_of(const LayerProblem& problem, const LayerStatistics& statistics, const BasisForm& form,
                                  int feature_exponent);
-/// As a result is given: U = left, V the columns R of E, and U E_S belongs to the kept columns. Local.
+/// As a result is given: U = left, V the columns R of E, and U E_S belongs to the kept columns; or, with rows kept,
+/// what rank_as_rows makes of U and V. Local.
 [[nodiscard]] LayerFactors factors_of(const LayerProblem& problem, const LayerStatistics& statistics,
                                       const BasisForm& form);
 

@@ -238,7 +238,8 @@ void Candidate::restore(StateReader& from) {
            from.get<double>("best_u"),
            from.get<double>("best_v"),
            from.get<double>("best_b"),
-           from.get<double>("best_bias")};
+           from.get<double>("best_bias"),
+           layer_.problem.grouping};
   if (integers.at(5) == 0) return;
   splitting_.emplace(layer_.comm, layer_.problem, layer_.scale, layer_.statistics, layer_.rho);
   splitting_->restore(from);

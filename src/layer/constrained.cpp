@@ -4,6 +4,9 @@
 #include "slr/base/trace.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/elimination.hpp"
+#include "slr/layer/kept_rows.hpp"
+#include "slr/linalg/blas.hpp"
+#include "slr/mpi/agree.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -28,21 +31,42 @@ std::unique_ptr<Candidate> choose_pull(const SolverLayer& layer, const Structure
   return best;
 }
 
-/// Block columns of the inverse second moments and of the unrestricted optimum W = P C^-1.
+/// Block columns of the inverse second moments (where columns are kept) and of the unrestricted optimum W = P C^-1.
 struct Unrestricted {
   DistMatrix<double> inverse, weights;
 };
 Unrestricted unrestricted(const SolverLayer& layer, const FixedStructure& no_groups, double pull) {
   const auto& problem = layer.problem;
   const std::int64_t k = problem.cols;
-  Unrestricted result{make_block_columns(layer.statistics.grid, k, k, problem.group_columns), layer.cross.clone()};
-  result.inverse.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
-  no_groups.solve(result.inverse);
+  Unrestricted result{{}, layer.cross.clone()};
+  if (problem.grouping != Grouping::filter) {
+    result.inverse = make_block_columns(layer.statistics.grid, k, k, problem.group_columns);
+    result.inverse.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
+    no_groups.solve(result.inverse);
+  }
   result.weights.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
     value += layer.delta(pull) * problem.weights[static_cast<std::size_t>(j.value() * problem.rows + i.value())];
   });
   no_groups.solve(result.weights);
   return result;
+}
+
+/// The rows to keep beside a low-rank part of the given rank of the others, from Q Q^T = P C^-1 P^T.
+std::vector<std::int64_t> rows_beside(const SolverLayer& layer, const Unrestricted& free, double pull,
+                                      std::int64_t rank, std::int64_t count) {
+  const auto weights = gather_everywhere(free.weights);
+  auto p = gather_everywhere(layer.cross);
+  const auto n = layer.problem.rows, k = layer.problem.cols;
+  std::vector<std::int64_t> rows;
+  on_root(layer.comm, [&] {
+    for (std::size_t i = 0; i < p.size(); ++i) p[i] += layer.delta(pull) * double(layer.problem.weights[i]);
+    std::vector<double> products(static_cast<std::size_t>(n * n));
+    blas::gemm(Op::none, Op::transpose, n, n, k, 1.0, weights.data(), n, p.data(), n, 0.0, products.data(), n);
+    rows = choose_rows(n, products, rank, count);
+  });
+  rows.resize(static_cast<std::size_t>(layer.comm.broadcast_value(std::ssize(rows))));
+  layer.comm.broadcast(std::span<std::int64_t>(rows));
+  return rows;
 }
 
 /// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum.
@@ -69,6 +93,7 @@ public:
     return layer_.choices->groups([&] {
       const TraceSpan span(TraceKind::step, "elimination");
       if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
+      if (layer_.problem.grouping == Grouping::filter) return rows_beside(layer_, *free_, pull_, rank, count);
       return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count);
     });
   }
@@ -83,7 +108,7 @@ private:
 /// The points of a path, which a stopped solve finds again.
 class PathPoints {
 public:
-  explicit PathPoints(Checkpoints* checkpoints) {
+  PathPoints(Checkpoints* checkpoints, Grouping grouping) : grouping_(grouping) {
     if (const auto saved = take(checkpoints, "path")) restore(*saved);
     kept_ = keep(checkpoints, "path", [this](StateWriter& to) { save(to); });
   }
@@ -111,6 +136,7 @@ private:
       const auto counts = from.get<std::int64_t>(name + ".counts");
       const auto numbers = from.get<double>(name + ".numbers");
       auto& [structure, f, error] = points.emplace_back();
+      f.grouping = grouping_;
       structure.target_rank = counts.at(0);
       f.numerical_rank = counts.at(1);
       structure.kept_groups.assign(counts.begin() + 6, counts.end());
@@ -121,6 +147,7 @@ private:
         for (auto left = counts.at(which++); left > 0; --left) part->push_back(numbers.at(at++));
     }
   }
+  Grouping grouping_;
   Checkpoints::Kept kept_;
 };
 
@@ -143,8 +170,7 @@ std::vector<Split> splits_of_budget(const LayerProblem& problem, const LargestRa
   std::vector<Split> splits;
   for (const double share : shares) {
     Split split{static_cast<std::int64_t>(std::llround(share * static_cast<double>(most))), 0};
-    split.rank =
-        std::min({largest_rank(split.groups), problem.rows, problem.cols - split.groups * problem.group_columns});
+    split.rank = std::min(largest_rank(split.groups), problem.largest_rank(split.groups));
     if (split.rank >= 0 && split.groups + split.rank > 0 &&
         std::find(splits.begin(), splits.end(), split) == splits.end())
       splits.push_back(split);
@@ -159,7 +185,7 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
   std::int64_t top_rank = 1;
   for (const auto& row : rows)
     for (const auto rank : row.ranks) top_rank = std::max(top_rank, rank);
-  PathPoints found(options.checkpoints);
+  PathPoints found(options.checkpoints, problem.grouping);
   Path path;
   const auto middle = [](const std::vector<std::int64_t>& ranks) {
     return ranks.empty() ? 0 : ranks[ranks.size() / 2];

@@ -52,7 +52,8 @@ double relative_error(const Communicator& comm, const LayerProblem& problem, con
 }
 
 double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
-                      const LayerFactors& factors) {
+                      const LayerFactors& given) {
+  const auto factors = rows_as_rank(given, problem.rows, problem.cols);
   const std::int64_t n = problem.rows, k = problem.cols, r = factors.numerical_rank;
   const auto order = kept_then_rest(factors.kept_groups, k, problem.group_columns);
   const auto s = std::ssize(factors.kept_groups) * problem.group_columns;

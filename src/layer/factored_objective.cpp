@@ -65,7 +65,8 @@ struct FactoredObjective::State {
   const FixedStructure& fixed;
   double pull_weight, output_squared; ///< N mu d, ||Y||^2
   std::int64_t n, k, r, s;
-  bool moves_basis; ///< whether E has coordinates
+  bool moves_basis;                    ///< whether E has coordinates
+  std::vector<std::int64_t> kept_rows; ///< the first of r columns of U stand for them: one entry each, which stays
   std::vector<std::int64_t> order;
   BasisForm start, last;      ///< at the origin, and at last_x
   std::vector<double> last_x; ///< none yet: no point has no coordinates
@@ -75,8 +76,8 @@ struct FactoredObjective::State {
   double weights_squared = 0;
 
   State(const Communicator& its_comm, const LayerProblem& its_problem, const InputScale& its_scale,
-        const LayerStatistics& its_statistics, const FixedStructure& its_fixed, const LayerFactors& from, double pull,
-        double its_output_squared);
+        const LayerStatistics& its_statistics, const FixedStructure& its_fixed, const LayerFactors& from,
+        const std::vector<std::int64_t>& its_kept_rows, double pull, double its_output_squared);
   void set_basis(const LayerFactors& from);
   [[nodiscard]] const BasisForm& at(std::span<const double> x);
   [[nodiscard]] RawGradient loss(const BasisForm& here) const;
@@ -88,13 +89,13 @@ struct FactoredObjective::State {
 
 FactoredObjective::State::State(const Communicator& its_comm, const LayerProblem& its_problem,
                                 const InputScale& its_scale, const LayerStatistics& its_statistics,
-                                const FixedStructure& its_fixed, const LayerFactors& from, double pull,
-                                double its_output_squared)
+                                const FixedStructure& its_fixed, const LayerFactors& from,
+                                const std::vector<std::int64_t>& its_kept_rows, double pull, double its_output_squared)
     : comm(its_comm), problem(its_problem), scale(its_scale), statistics(its_statistics), fixed(its_fixed),
       pull_weight(static_cast<double>(its_statistics.samples) * pull * its_statistics.mean_diagonal),
       output_squared(its_output_squared > 0 ? its_output_squared : 1), n(its_problem.rows), k(its_problem.cols),
       r(from.numerical_rank), s(std::ssize(from.kept_groups) * its_problem.group_columns),
-      moves_basis(its_fixed.factor() != nullptr),
+      moves_basis(its_fixed.factor() != nullptr), kept_rows(its_kept_rows),
       order(kept_then_rest(from.kept_groups, its_problem.cols, its_problem.group_columns)) {
   set_basis(from);
   for (std::int64_t l = 0; l < r; ++l) {
@@ -126,6 +127,7 @@ void FactoredObjective::State::measure_weights() {
 
 void FactoredObjective::State::set_basis(const LayerFactors& from) {
   start.kept_groups = from.kept_groups;
+  start.kept_rows = kept_rows;
   start.basis_size = start.numerical_rank = r;
   start.left = from.u;
   start.dense = from.b;
@@ -339,6 +341,11 @@ RawGradient FactoredObjective::State::pull(const BasisForm& here) const {
 void FactoredObjective::State::to_coordinates(RawGradient raw, std::span<double> gradient) const {
   auto to = gradient.begin();
   const auto put = [&](double value) { *to++ = value / output_squared; };
+  if (!kept_rows.empty()) {
+    std::fill_n(raw.left.begin(), std::ssize(kept_rows) * n, 0.0);
+    for (std::int64_t l = 0; l < r; ++l)
+      for (const auto row : kept_rows) raw.left[static_cast<std::size_t>(l * n + row)] = 0;
+  }
   for (const double value : raw.left) put(value);
   for (const double value : raw.mean) put(value);
   if (!moves_basis) return;
@@ -356,7 +363,10 @@ void FactoredObjective::State::to_coordinates(RawGradient raw, std::span<double>
 FactoredObjective::FactoredObjective(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                                      const LayerStatistics& statistics, const FixedStructure& fixed,
                                      const LayerFactors& start, double pull, double output_squared)
-    : state_(std::make_unique<State>(comm, problem, scale, statistics, fixed, start, pull, output_squared)) {}
+    : state_(std::make_unique<State>(
+          comm, problem, scale, statistics, fixed, rows_as_rank(start, problem.rows, problem.cols),
+          start.grouping == Grouping::filter ? start.kept_groups : std::vector<std::int64_t>{}, pull, output_squared)) {
+}
 FactoredObjective::~FactoredObjective() = default;
 
 std::int64_t FactoredObjective::size() const {

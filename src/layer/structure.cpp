@@ -1,6 +1,7 @@
 #include "slr/layer/structure.hpp"
 
 #include "basis_form.hpp"
+#include "slr/layer/kept_rows.hpp"
 #include "structure_parts.hpp"
 
 #include "slr/dist/redistribute.hpp"
@@ -41,15 +42,41 @@ DistMatrix<double> ordered_gram(const LayerStatistics& statistics, const std::ve
   return result;
 }
 
-/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix. Local.
+/// As half_of_svd, but the first f rows of G are left as they are: their lengths are the first values, and U is the
+/// identity there. Local.
+HalfSvd half_of_svd_beside(std::int64_t f, std::int64_t q, std::vector<double> gram) {
+  if (f == 0) return half_of_svd(q, std::move(gram));
+  constexpr double no_length = 1e-150; // of a row of zeros, which is divided by it
+  HalfSvd result;
+  std::vector<double> below;
+  for (std::int64_t l = 0; l < q; ++l) {
+    const auto column = gram.begin() + l * q;
+    if (l < f) {
+      result.sigma.push_back(std::max(std::sqrt(std::max(column[l], 0.0)), no_length));
+      result.left.resize(static_cast<std::size_t>((l + 1) * q), 0.0);
+      result.left[static_cast<std::size_t>(l * q + l)] = 1;
+    } else {
+      below.insert(below.end(), column + f, column + q);
+    }
+  }
+  const auto rest = half_of_svd(q - f, std::move(below));
+  result.sigma.insert(result.sigma.end(), rest.sigma.begin(), rest.sigma.end());
+  for (std::int64_t l = 0; l < std::ssize(rest.sigma); ++l) {
+    result.left.insert(result.left.end(), static_cast<std::size_t>(f), 0.0);
+    result.left.insert(result.left.end(), rest.left.begin() + l * (q - f), rest.left.begin() + (l + 1) * (q - f));
+  }
+  return result;
+}
+
+/// G = U' Sigma V^T for G with few rows: U' and Sigma from its Gram matrix; kept rows first. Local.
 struct SmallSvd {
   std::int64_t size = 0;
   std::vector<double> sigma, left, right; ///< q x size, size x cols
 };
-SmallSvd small_svd(std::int64_t q, std::int64_t cols, const double* g) {
+SmallSvd small_svd(std::int64_t f, std::int64_t q, std::int64_t cols, const double* g) {
   std::vector<double> gram(static_cast<std::size_t>(q * q));
   blas::syrk(Uplo::lower, Op::none, q, cols, 1.0, g, q, 0.0, gram.data(), q);
-  auto half = half_of_svd(q, std::move(gram));
+  auto half = half_of_svd_beside(f, q, std::move(gram));
   SmallSvd result{std::ssize(half.sigma), std::move(half.sigma), std::move(half.left), {}};
   result.right.resize(static_cast<std::size_t>(result.size * cols));
   if (result.size == 0) return result;
@@ -78,6 +105,25 @@ void orthonormalize(std::int64_t n, std::int64_t q, std::vector<double>& y) {
   lapack::orgqr<double>(n, q, y.data(), std::max<std::int64_t>(1, n), std::span<const double>(tau));
 }
 
+/// The same for what is left of Y beside kept rows F, whose unit columns come first. Local.
+void orthonormalize_beside(const std::vector<std::int64_t>& rows, std::int64_t n, std::int64_t q,
+                           std::vector<double>& y) {
+  if (rows.empty()) return orthonormalize(n, q, y);
+  const std::int64_t f = std::ssize(rows), left = n - f;
+  const auto order = kept_then_rest(rows, n, 1);
+  std::vector<double> rest(static_cast<std::size_t>(left * (q - f)));
+  const auto each = [&](auto&& use) {
+    for (std::int64_t l = 0; l < q - f; ++l)
+      for (std::int64_t i = 0; i < left; ++i)
+        use(rest[static_cast<std::size_t>(l * left + i)],
+            y[static_cast<std::size_t>((f + l) * n + order[static_cast<std::size_t>(f + i)])]);
+  };
+  each([](double& to, double from) { to = from; });
+  orthonormalize(left, q - f, rest);
+  each([](double from, double& to) { to = from; });
+  y = beside_unit_columns(rows, n, {y.begin() + f * n, y.end()});
+}
+
 std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::int64_t count) {
   return {order.begin(), order.begin() + count};
 }
@@ -87,18 +133,18 @@ std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::
 FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
                                Structure structure, double delta, Engine engine)
     : comm_(comm), problem_(problem), statistics_(statistics), structure_(std::move(structure)),
-      delta_(delta + damping_floor * std::max(statistics.mean_diagonal, 1e-30)),
-      order_(kept_then_rest(structure_.kept_groups, problem.cols, problem.group_columns)),
-      kept_columns_(static_cast<std::int64_t>(structure_.kept_groups.size()) * problem.group_columns),
-      svd_(comm, {.engine = engine}) {
+      delta_(delta + damping_floor * std::max(statistics.mean_diagonal, 1e-30)), svd_(comm, {.engine = engine}) {
+  (problem.grouping == Grouping::filter ? kept_rows_ : kept_column_groups_) = structure_.kept_groups;
+  order_ = kept_then_rest(kept_column_groups_, problem.cols, problem.group_columns);
+  kept_columns_ = std::ssize(kept_column_groups_) * problem.group_columns;
   if (statistics.is_implicit()) {
-    require(kept_columns_ == 0, "the implicit form has no kept groups");
+    require(structure_.kept_groups.empty(), "the implicit form has no kept groups");
     in_samples_.emplace(statistics.in_samples->kernel.damped(delta_));
   } else {
     whole_.emplace(ordered_gram(statistics, order_), delta_, context_of(problem));
     kept_.emplace(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem));
   }
-  structure_.target_rank = std::min({structure_.target_rank, problem.rows, problem.cols - kept_columns_});
+  structure_.target_rank = std::min(structure_.target_rank, problem.largest_rank(std::ssize(structure_.kept_groups)));
 }
 
 void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
@@ -126,20 +172,23 @@ void FixedStructure::start(const DistMatrix<double>& p) {
   kept_->solve(dense_, n);
   take_local(std::span<const double>(ordered), q_all);
   whole_->solve_upper(q_all);
-  const auto q_whole = gather_everywhere(q_all);
+  auto q_whole = gather_everywhere(q_all);
   gain_ = 0;
   for (std::int64_t i = 0; i < n * s; ++i)
     gain_ += q_whole[static_cast<std::size_t>(i)] * q_whole[static_cast<std::size_t>(i)];
-  const auto size = basis_size(structure_.target_rank, std::min(n, k - s));
+  const auto rows = take_rows(kept_rows_, n, q_whole); // of the others the largest part of low rank
+  const auto f = std::ssize(kept_rows_);
+  const auto size = basis_size(structure_.target_rank, std::min(n - f, k - s));
   DistMatrix<double> q_rest(statistics_.gram.grid(), n, k - s, std::max<std::int64_t>(1, n),
                             statistics_.gram.distribution().cols.block());
   take_local(std::span<const double>(q_whole).subspan(static_cast<std::size_t>(n * s)), q_rest);
   auto truncated = svd_.truncate(q_rest, size, context_of(problem_));
-  sigma_ = std::move(truncated.sigma);
-  left_ = std::move(truncated.u);
-  numerical_rank_ = std::min(structure_.target_rank, truncated.numerical_rank);
+  sigma_ = rows.length;
+  sigma_.insert(sigma_.end(), truncated.sigma.begin(), truncated.sigma.end());
+  left_ = beside_unit_columns(kept_rows_, n, truncated.u);
+  numerical_rank_ = f + std::min(structure_.target_rank, truncated.numerical_rank);
   for (std::int64_t l = 0; l < numerical_rank_; ++l) gain_ += sigma_[std::size_t(l)] * sigma_[std::size_t(l)];
-  set_right(gather_everywhere(truncated.vt), truncated.numerical_rank);
+  set_right(stacked(k - s, rows.unit, gather_everywhere(truncated.vt)), f + truncated.numerical_rank);
 }
 
 void FixedStructure::improve_left(const FactoredCross& cross) {
@@ -166,7 +215,7 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
                    left_.data(), n);
       });
     }
-    orthonormalize(n, q, left_);
+    orthonormalize_beside(kept_rows_, n, q, left_);
   });
   comm_.broadcast(std::span<double>(left_));
 }
@@ -206,7 +255,7 @@ void FixedStructure::improve_right(std::vector<double> projected) {
     improve_right_in_shares(ordered);
   else
     improve_right_on_root(std::move(ordered));
-  numerical_rank_ = std::min<std::int64_t>(structure_.target_rank, std::ssize(sigma_));
+  numerical_rank_ = std::min<std::int64_t>(std::ssize(kept_rows_) + structure_.target_rank, std::ssize(sigma_));
 }
 
 void FixedStructure::improve_right_on_root(std::vector<double> g) {
@@ -220,7 +269,7 @@ void FixedStructure::improve_right_on_root(std::vector<double> g) {
                  g.data() + first * q, q);
     }
     whole_->solve_upper_here(g, q);
-    auto svd = small_svd(q, k - s, g.data() + q * s);
+    auto svd = small_svd(std::ssize(kept_rows_), q, k - s, g.data() + q * s);
     rotate_left(svd.left, svd.size);
     right_.assign(static_cast<std::size_t>(svd.size * k), 0.0); // E = [0, T] L^-1
     std::copy(svd.right.begin(), svd.right.end(), right_.begin() + svd.size * s);
@@ -255,7 +304,7 @@ void FixedStructure::improve_right_in_shares(const std::vector<double>& projecte
   }
   comm_.allreduce(std::span<double>(gram));
   HalfSvd half;
-  on_root(comm_, [&] { half = half_of_svd(q, std::move(gram)); });
+  on_root(comm_, [&] { half = half_of_svd_beside(std::ssize(kept_rows_), q, std::move(gram)); });
   const auto size = comm_.broadcast_value(std::ssize(half.sigma));
   half.sigma.resize(static_cast<std::size_t>(size));
   half.left.resize(static_cast<std::size_t>(q * size));
@@ -280,19 +329,20 @@ void FixedStructure::rotate_left(const std::vector<double>& by, std::int64_t siz
 void FixedStructure::lower_rank(std::int64_t rank) {
   require(rank >= 0 && rank <= structure_.target_rank, "a rank can only be lowered");
   const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_);
-  const auto size = std::min(q, basis_size(rank, q));
+  const auto f = std::ssize(kept_rows_), size = f + std::min(q - f, basis_size(rank, q - f));
   std::vector<double> right(static_cast<std::size_t>(size * k));
   for (std::int64_t j = 0; j < k; ++j) std::copy_n(right_.begin() + j * q, size, right.begin() + j * size);
   right_ = std::move(right);
   left_.resize(static_cast<std::size_t>(n * size));
   sigma_.resize(static_cast<std::size_t>(size));
   structure_.target_rank = rank;
-  numerical_rank_ = std::min(rank, size);
+  numerical_rank_ = std::min(f + rank, size);
 }
 
 BasisForm FixedStructure::form(const std::vector<double>& target_mean) const {
   const auto n = static_cast<std::size_t>(problem_.rows), r = static_cast<std::size_t>(numerical_rank_);
-  BasisForm result{structure_.kept_groups, std::ssize(sigma_), numerical_rank_, {}, right_, dense_, target_mean};
+  BasisForm result{kept_column_groups_, kept_rows_, std::ssize(sigma_), numerical_rank_, {}, right_, dense_,
+                   target_mean};
   result.left.assign(left_.begin(), left_.begin() + static_cast<std::ptrdiff_t>(n * r));
   for (std::size_t l = 0; l < r; ++l)
     for (std::size_t i = 0; i < n; ++i) result.left[l * n + i] *= sigma_[l];

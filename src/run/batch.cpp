@@ -153,11 +153,12 @@ nlohmann::ordered_json compress_pipelined(const Communicator& comm, const Config
 
 std::vector<std::shared_ptr<const Network>> load_networks(const Communicator& comm,
                                                           const std::vector<Configuration>& items) {
-  std::map<std::filesystem::path, std::shared_ptr<const Network>> known;
+  std::map<std::pair<std::filesystem::path, Grouping>, std::shared_ptr<const Network>> known;
   std::vector<std::shared_ptr<const Network>> networks;
   for (const auto& item : items) {
-    auto& network = known[item.model.absolute];
-    if (!network) network = std::make_shared<const Network>(load_network(comm, item.model.absolute));
+    auto& network = known[{item.model.absolute, item.method.grouping}];
+    if (!network)
+      network = std::make_shared<const Network>(load_network(comm, item.model.absolute, item.method.grouping));
     networks.push_back(network);
   }
   return networks;

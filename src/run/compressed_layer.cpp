@@ -2,9 +2,9 @@
 
 namespace slr::run {
 
-graph::CompressedLayer compressed_layer(const LayerFactors& factors, std::int64_t rows, std::int64_t cols,
-                                        std::int64_t group_columns) {
-  const auto kept = static_cast<std::int64_t>(factors.kept_groups.size()) * group_columns, r = factors.numerical_rank;
+graph::CompressedLayer compressed_layer(const LayerFactors& factors, const graph::Layer& layer) {
+  const auto r = factors.numerical_rank;
+  const auto sizes = layer.factor_sizes(std::ssize(factors.kept_groups));
   const auto transpose = [](const std::vector<double>& from, std::int64_t m, std::int64_t n) {
     std::vector<float> to(static_cast<std::size_t>(m * n));
     for (std::int64_t i = 0; i < m; ++i)
@@ -15,9 +15,10 @@ graph::CompressedLayer compressed_layer(const LayerFactors& factors, std::int64_
   graph::CompressedLayer result;
   result.kept_groups = factors.kept_groups;
   result.rank = r;
-  result.U = transpose(factors.u, rows, r);
-  result.V = transpose(factors.v, r, cols - kept);
-  result.B = transpose(factors.b, rows, kept);
+  result.grouping = layer.grouping;
+  result.U = transpose(factors.u, sizes.u_rows, r);
+  result.V = transpose(factors.v, r, sizes.v_cols);
+  result.B = transpose(factors.b, sizes.b_rows, sizes.b_cols);
   result.bias.assign(factors.bias.begin(), factors.bias.end());
   return result;
 }

@@ -16,7 +16,7 @@
 namespace slr::run {
 namespace {
 
-constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // of a layer's channels
+constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // of a layer's groups
 constexpr double largest_cost = 0.9; // of the dense layer: what costs more is written dense anyway
 constexpr double largest_implicit_cost = 0.25;
 constexpr double rank_step = 0.5; // from one rank of a row to the next
@@ -58,18 +58,17 @@ bool is_probed(std::size_t row, std::size_t point, std::size_t points, Probing p
 /// columns.
 std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool is_implicit) {
   const double largest = is_implicit ? largest_implicit_cost : largest_cost;
-  const auto channels = layer.cols / layer.window_area();
   std::vector<PathRow> rows;
   for (const double share : group_shares) {
-    PathRow row{static_cast<std::int64_t>(std::llround(share * static_cast<double>(channels))), {}};
+    PathRow row{static_cast<std::int64_t>(std::llround(share * static_cast<double>(layer.group_count()))), {}};
     if (is_implicit && row.groups > 0) break;
     if (std::any_of(rows.begin(), rows.end(), [&](const PathRow& r) { return r.groups == row.groups; })) continue;
     const auto cost = [&](std::int64_t rank) {
       return static_cast<double>(graph::cheapest_form(layer, rank, row.groups).parameters);
     };
-    auto rank = std::min(layer.rows, layer.cols - row.groups * layer.window_area());
+    auto rank = layer.largest_rank(row.groups);
     while (rank > 0 && cost(rank) > largest * static_cast<double>(dense)) --rank;
-    const std::int64_t least = row.groups > 0 ? 0 : 1;
+    const std::int64_t least = row.groups > 0 && layer.grouping != Grouping::filter ? 0 : 1;
     if (cost(rank) > largest * static_cast<double>(dense) || rank < least) continue;
     for (; rank > least; rank = std::min(rank - 1, static_cast<std::int64_t>(rank_step * static_cast<double>(rank))))
       row.ranks.push_back(rank);
@@ -261,7 +260,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
         const bool is_judged = is_probed(curves[i].rows.size(), r, row.ranks.size(), probing);
         const bool is_timed = needs_latency(config) && is_probed(0, r, row.ranks.size(), Probing::twice);
         if (!is_judged && !is_timed) continue;
-        const auto compressed = compressed_layer(point.factors, layer.rows, layer.cols, layer.window_area());
+        const auto compressed = compressed_layer(point.factors, layer);
         if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
         if (is_timed) points.back().latency = stopwatch.layer(layer, &compressed);
       }

@@ -234,7 +234,8 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
   problem.name = layer.name;
   problem.rows = n;
   problem.cols = k;
-  problem.group_columns = layer.window_area();
+  problem.group_columns = layer.group_columns();
+  problem.grouping = layer.grouping;
   problem.activation = solver_activation(layer.activation);
   problem.weights.resize(static_cast<std::size_t>(n * k));
   const auto weights = graph::weight_matrix(network.model, layer);

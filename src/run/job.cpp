@@ -38,7 +38,8 @@ ExitCode compress_or_show(const Communicator& comm, const Configuration& config,
     return compress_batch(comm, config, is_fresh, max_hours,
                           [&](const Configuration& item) { return compress_or_show(comm, item, false, max_hours); });
   const bool has_own_layers = !config.layers.empty();
-  const auto network = has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute);
+  const auto network =
+      has_own_layers ? own_network(comm, config) : load_network(comm, config.model.absolute, config.method.grouping);
   const auto points = checked_points(network, config); // before the folder is claimed
   std::vector<std::string> names;
   for (const auto& point : points) names.push_back(point.name);

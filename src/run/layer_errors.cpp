@@ -27,45 +27,60 @@ T noted(const store::LayerFactors& factors, const std::string& key) {
 class FactoredLayer {
 public:
   FactoredLayer(const store::LayerFactors& factors, const FactorShape& shape)
-      : rows_(shape.rows), cols_(shape.cols), rank_(factors.u.cols),
+      : rows_(shape.rows), cols_(shape.cols), rank_(factors.u.cols), keeps_rows_(shape.grouping == Grouping::filter),
         u_(factors.u.values.begin(), factors.u.values.end()), v_(factors.v.values.begin(), factors.v.values.end()),
         b_(factors.b.values.begin(), factors.b.values.end()), bias_(factors.bias.begin(), factors.bias.end()) {
-    std::vector<bool> is_kept(static_cast<std::size_t>(cols_), false);
-    for (const auto group : factors.kept_groups)
-      std::fill_n(is_kept.begin() + group * shape.group_columns, shape.group_columns, true);
+    const auto size = keeps_rows_ ? 1 : shape.group_columns;
+    std::vector<bool> is_kept(static_cast<std::size_t>(keeps_rows_ ? rows_ : cols_), false);
+    for (const auto group : factors.kept_groups) std::fill_n(is_kept.begin() + group * size, size, true);
     for (const bool wanted : {true, false})
-      for (std::int64_t j = 0; j < cols_; ++j)
-        if (is_kept[static_cast<std::size_t>(j)] == wanted) order_.push_back(j);
-    kept_ = static_cast<std::int64_t>(factors.kept_groups.size()) * shape.group_columns;
+      for (std::size_t j = 0; j < is_kept.size(); ++j)
+        if (is_kept[j] == wanted) order_.push_back(static_cast<std::int64_t>(j));
+    kept_ = static_cast<std::int64_t>(factors.kept_groups.size()) * size;
   }
 
-  /// Z = U (V X_R) + B X_S + b; `x` is count x cols, the result count x rows, both row-major.
-  [[nodiscard]] const std::vector<double>& values(const std::vector<float>& x, std::int64_t count) {
-    ordered_.resize(static_cast<std::size_t>(count * cols_));
-    for (std::int64_t s = 0; s < count; ++s)
+  /// Z = U (V X_R) + B X_S + b, or with rows kept Z_F = B X + b_F and the others U (V X) + b; `x` is count x cols, the
+  /// result count x rows, both row-major.
+  [[nodiscard]] std::vector<double> values(const std::vector<float>& x, std::int64_t count) const {
+    std::vector<double> inputs(x.begin(), x.begin() + count * cols_);
+    for (std::int64_t s = 0; s < count && !keeps_rows_; ++s)
       for (std::int64_t j = 0; j < cols_; ++j)
-        ordered_[static_cast<std::size_t>(s * cols_ + j)] =
+        inputs[static_cast<std::size_t>(s * cols_ + j)] =
             x[static_cast<std::size_t>(s * cols_ + order_[static_cast<std::size_t>(j)])];
-    bottleneck_.resize(static_cast<std::size_t>(count * rank_));
-    z_.clear();
-    for (std::int64_t s = 0; s < count; ++s) z_.insert(z_.end(), bias_.begin(), bias_.end());
-    // Row-major matrices are the transposes of BLAS's column-major ones; the samples are its columns.
-    const auto rest = cols_ - kept_;
-    const auto lead = [](std::int64_t extent) { return std::max<std::int64_t>(1, extent); };
-    blas::gemm<double>(Op::transpose, Op::none, rank_, count, rest, 1, v_.data(), lead(rest), ordered_.data() + kept_,
-                       cols_, 0, bottleneck_.data(), lead(rank_));
-    blas::gemm<double>(Op::transpose, Op::none, rows_, count, rank_, 1, u_.data(), lead(rank_), bottleneck_.data(),
-                       lead(rank_), 1, z_.data(), rows_);
-    blas::gemm<double>(Op::transpose, Op::none, rows_, count, kept_, 1, b_.data(), lead(kept_), ordered_.data(), cols_,
-                       1, z_.data(), rows_);
-    return z_;
+    const auto rest = keeps_rows_ ? 0 : kept_; // where the inputs of V begin
+    const auto inner = product(v_, rank_, cols_ - rest, inputs.data() + rest, cols_, count);
+    const auto of_rank = product(u_, keeps_rows_ ? rows_ - kept_ : rows_, rank_, inner.data(), rank_, count);
+    const auto of_kept =
+        product(b_, keeps_rows_ ? kept_ : rows_, keeps_rows_ ? cols_ : kept_, inputs.data(), cols_, count);
+    std::vector<double> z;
+    z.reserve(static_cast<std::size_t>(count * rows_));
+    for (std::int64_t s = 0; s < count; ++s) z.insert(z.end(), bias_.begin(), bias_.end());
+    if (!keeps_rows_) {
+      for (std::size_t i = 0; i < z.size(); ++i) z[i] += of_rank[i] + of_kept[i];
+      return z;
+    }
+    for (std::int64_t s = 0; s < count; ++s)
+      for (std::int64_t i = 0; i < rows_; ++i)
+        z[static_cast<std::size_t>(s * rows_ + order_[static_cast<std::size_t>(i)])] +=
+            i < kept_ ? of_kept[static_cast<std::size_t>(s * kept_ + i)]
+                      : of_rank[static_cast<std::size_t>(s * (rows_ - kept_) + i - kept_)];
+    return z;
   }
 
 private:
-  std::int64_t rows_, cols_, rank_, kept_ = 0;
+  /// A X for A (m x p) and the columns X, `lead` apart, row-major (the transposes of BLAS's column-major ones).
+  static std::vector<double> product(const std::vector<double>& a, std::int64_t m, std::int64_t p, const double* x,
+                                     std::int64_t lead, std::int64_t count) {
+    std::vector<double> result(static_cast<std::size_t>(m * count), 0.0);
+    if (m > 0 && p > 0 && count > 0)
+      blas::gemm<double>(Op::transpose, Op::none, m, count, p, 1, a.data(), p, x, lead, 0, result.data(), m);
+    return result;
+  }
+
+  std::int64_t rows_, cols_, rank_, kept_ = 0; ///< kept_: columns, or rows
+  bool keeps_rows_;
   std::vector<double> u_, v_, b_, bias_;
-  std::vector<std::int64_t> order_; ///< the kept columns, then the others
-  std::vector<double> ordered_, bottleneck_, z_;
+  std::vector<std::int64_t> order_; ///< the kept columns or rows, then the others
 };
 
 struct Sum {
@@ -80,7 +95,13 @@ FactorShape checked_shape(const store::LayerFactors& factors) {
   FactorShape shape{noted<std::int64_t>(factors, "rows"),
                     noted<std::int64_t>(factors, "cols"),
                     noted<std::int64_t>(factors, "group_columns"),
+                    Grouping::channel,
                     {}};
+  if (factors.certificate.contains("grouping")) { // files of earlier versions have none
+    const auto grouping = grouping_from_text(noted<std::string>(factors, "grouping"));
+    if (!grouping) throw wrong(factors, "the attribute grouping names none");
+    shape.grouping = *grouping;
+  }
   const auto activation = noted<std::string>(factors, "activation");
   try {
     shape.activation = slr::Activation::from_text(activation);
@@ -90,14 +111,19 @@ FactorShape checked_shape(const store::LayerFactors& factors) {
   const auto &u = factors.u, &v = factors.v, &b = factors.b;
   const bool is_divided = shape.cols >= 1 && shape.group_columns >= 1 && shape.cols % shape.group_columns == 0;
   if (shape.rows < 1 || !is_divided) throw wrong(factors, "the attributes rows, cols and group_columns contradict");
+  const auto groups = shape.grouping == Grouping::filter ? shape.rows : shape.cols / shape.group_columns;
   std::int64_t next = 0;
   for (const auto group : factors.kept_groups) {
-    if (group < next || group >= shape.cols / shape.group_columns)
-      throw wrong(factors, "kept_groups are not increasing numbers of input channels");
+    if (group < next || group >= groups)
+      throw wrong(factors, shape.grouping == Grouping::filter
+                               ? "kept_groups are not increasing numbers of output channels"
+                               : "kept_groups are not increasing numbers of input channels");
     next = group + 1;
   }
-  if (u.rows != shape.rows || b.rows != shape.rows || u.cols != v.rows || std::ssize(factors.bias) != shape.rows ||
-      b.cols != std::ssize(factors.kept_groups) * shape.group_columns || v.cols != shape.cols - b.cols)
+  const auto sizes =
+      factor_sizes(shape.grouping, shape.rows, shape.cols, shape.group_columns, std::ssize(factors.kept_groups));
+  if (u.rows != sizes.u_rows || b.rows != sizes.b_rows || u.cols != v.rows || std::ssize(factors.bias) != shape.rows ||
+      b.cols != sizes.b_cols || v.cols != sizes.v_cols)
     throw wrong(factors, "U, V, B or the bias do not have the sizes that rows, cols and kept_groups give");
   return shape;
 }

@@ -1,5 +1,6 @@
 #pragma once
 // The errors of a layer, from what is on the disk alone.
+#include "slr/base/grouping.hpp"
 #include "slr/prox/activation.hpp"
 #include "slr/store/factors.hpp"
 #include "slr/store/feature_set.hpp"
@@ -9,12 +10,13 @@ namespace slr::run {
 /// What the certificate of a layer's factors says about its form.
 struct FactorShape {
   std::int64_t rows = 0, cols = 0;
-  std::int64_t group_columns = 1; ///< neighbouring columns of one input channel
+  std::int64_t group_columns = 1; ///< neighbouring columns that are kept together
+  Grouping grouping = Grouping::channel;
   slr::Activation activation;
 };
 
-/// Reads `rows`, `cols`, `group_columns` and `activation` and holds the matrices, the bias and the kept groups against
-/// them. Local. \throws Error{bad_data} naming the layer.
+/// Reads `rows`, `cols`, `group_columns`, `grouping` and `activation` and holds the matrices, the bias and the kept
+/// groups against them. Local. \throws Error{bad_data} naming the layer.
 [[nodiscard]] FactorShape checked_shape(const store::LayerFactors& factors);
 
 enum class Judged { both, heldout };

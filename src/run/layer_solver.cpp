@@ -30,7 +30,7 @@ void shrink_to(const graph::Layer& layer, std::int64_t allowance, Structure& str
 /// What the layer may cost leaves this rank beside so many kept groups; negative if they cost too much already.
 LargestRank rank_within(const graph::Layer& layer, std::int64_t allowance) {
   return [&layer, allowance](std::int64_t groups) {
-    std::int64_t low = -1, high = std::min(layer.rows, layer.cols - groups * layer.window_area());
+    std::int64_t low = -1, high = layer.largest_rank(groups);
     while (low < high) { // the largest rank that fits, as the cost rises with it
       const auto middle = low + (high - low + 1) / 2;
       if (graph::cheapest_form(layer, middle, groups).parameters <= allowance)
@@ -189,8 +189,7 @@ void replace(const graph::Layer& layer, graph::Model& model, LayerOutcome& outco
   const auto now = graph::find_layers(model);
   const auto here = std::find_if(now.begin(), now.end(), [&](const auto& l) { return l.name == layer.name; });
   require(here != now.end(), "layer " + layer.name + " disappeared from the network");
-  outcome.form = graph::replace_layer(model, *here,
-                                      compressed_layer(outcome.factors, layer.rows, layer.cols, layer.window_area()));
+  outcome.form = graph::replace_layer(model, *here, compressed_layer(outcome.factors, layer));
   outcome.parameters_after = cost_of(layer, {outcome.factors.kept_groups, outcome.factors.numerical_rank}).parameters;
 }
 

@@ -111,10 +111,11 @@ LayerOutcome restore_outcome(StateReader& from, const std::string& name, const g
   const auto groups = counts.one();
   f.kept_groups = counts.many<std::int64_t>(groups);
   if (!outcome.is_compressed) return outcome;
-  const auto kept = groups * layer.window_area();
-  f.u = factors.many<double>(layer.rows * f.numerical_rank);
-  f.v = factors.many<double>(f.numerical_rank * (layer.cols - kept));
-  f.b = factors.many<double>(layer.rows * kept);
+  f.grouping = layer.grouping;
+  const auto sizes = layer.factor_sizes(groups);
+  f.u = factors.many<double>(sizes.u_rows * f.numerical_rank);
+  f.v = factors.many<double>(f.numerical_rank * sizes.v_cols);
+  f.b = factors.many<double>(sizes.b_rows * sizes.b_cols);
   f.bias = factors.many<double>(layer.rows);
   return outcome;
 }

@@ -30,8 +30,8 @@ LayerWork work_of(const graph::Layer& layer, Split split, const Configuration& c
   return {layer.rows,
           layer.cols,
           samples,
-          split.rank,
-          split.groups * layer.window_area(),
+          split.rank + (layer.grouping == Grouping::filter ? split.groups : 0),
+          layer.grouping == Grouping::filter ? 0 : split.groups * layer.group_columns(),
           trial_share * config.method.iteration_limit() + config.method.refine.evaluations,
           is_implicit ? 1 : 3,
           is_implicit};

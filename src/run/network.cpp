@@ -41,12 +41,14 @@ void check_fixed(const Configuration& config, const graph::Layer& layer, const F
   if (!dense_reason.empty())
     refuse("fixes the structure of a layer that stays dense (" + dense_reason + "); leave it out");
   const auto rank = fixed.target_rank.value_or(0), groups = fixed.groups.value_or(0);
-  const auto channels = layer.cols / layer.window_area(), largest = std::min(layer.rows, layer.cols);
+  const auto most = layer.group_count(), largest = std::min(layer.rows, layer.cols);
   if (rank < 0 || rank > largest)
     refuse("has rank " + std::to_string(rank) + ", expected 0 to " + std::to_string(largest));
-  if (groups < 0 || groups > channels)
-    refuse("has groups " + std::to_string(groups) + ", expected 0 to " + std::to_string(channels) +
-           ", the input channels");
+  if (groups < 0 || groups > most)
+    refuse("has groups " + std::to_string(groups) + ", expected 0 to " + std::to_string(most) + ", the " +
+           (layer.grouping == Grouping::filter   ? "output channels"
+            : layer.grouping == Grouping::column ? "columns"
+                                                 : "input channels"));
   if (rank == 0 && groups == 0) refuse("leaves nothing of the layer; give rank, groups, or both");
 }
 
@@ -132,7 +134,14 @@ graph::Model parsed(std::string_view bytes, const std::filesystem::path& file) {
 
 } // namespace
 
-Network load_network(const Communicator& comm, const std::filesystem::path& file) {
+void set_grouping(std::vector<graph::Layer>& layers, Grouping grouping) {
+  for (auto& layer : layers) {
+    const bool is_channel = grouping == Grouping::column && layer.window_area() == 1;
+    layer.grouping = is_channel ? Grouping::channel : grouping;
+  }
+}
+
+Network load_network(const Communicator& comm, const std::filesystem::path& file, Grouping grouping) {
   constexpr int parsed_at_once = 4; // ranks of a node that hold the weights twice for a moment
   std::string hash, read;
   on_root(comm, [&] {
@@ -175,6 +184,7 @@ Network load_network(const Communicator& comm, const std::filesystem::path& file
     if (network.layers.empty())
       throw Error(ExitCode::bad_data, file.string() + " has no convolution or fully connected layer with constant "
                                                       "weights: there is nothing to compress");
+    set_grouping(network.layers, grouping);
     return std::move(network);
   });
 }

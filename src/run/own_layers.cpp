@@ -154,6 +154,7 @@ Network own_network(const Communicator& comm, const Configuration& config) {
   require(network.layers.size() == config.layers.size(), "a layer of one's own became no layer of the model");
   for (std::size_t i = 0; i < network.layers.size(); ++i)
     network.layers[i].activation = activation_named(config.layers[i].activation);
+  set_grouping(network.layers, config.method.grouping);
   return network;
 }
 

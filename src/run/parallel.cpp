@@ -224,7 +224,7 @@ Allotment on_groups(const NodeGroups& groups, const Grid& grid, const Network& n
     const auto a = gather_everywhere(point->a), b = gather_everywhere(point->b);
     if (turn.group != groups.mine()) continue;
     const auto placed = [&](const std::vector<double>& whole) {
-      auto matrix = make_block_columns(grid, layer.rows, layer.cols, layer.window_area());
+      auto matrix = make_block_columns(grid, layer.rows, layer.cols, layer.group_columns());
       take_local(std::span<const double>(whole), matrix);
       return matrix;
     };

@@ -35,6 +35,10 @@ const char* form_name(graph::Form form) {
     return "kept";
   case graph::Form::mixed:
     return "mixed";
+  case graph::Form::columns:
+    return "columns";
+  case graph::Form::filters:
+    return "filters";
   case graph::Form::bias_only:
     return "bias_only";
   }
@@ -162,12 +166,12 @@ void write_factors(const SweepResult& result, const std::optional<RefineOutcome>
     const auto& f = layer.factors;
     const auto& graph_layer = *std::find_if(network.layers.begin(), network.layers.end(),
                                             [&](const auto& l) { return l.name == layer.name; });
-    const auto kept = static_cast<std::int64_t>(f.kept_groups.size()) * graph_layer.window_area();
+    const auto sizes = graph_layer.factor_sizes(std::ssize(f.kept_groups));
     store::LayerFactors out;
     out.name = layer.name;
-    out.u = row_major(f.u, layer.rows, f.numerical_rank);
-    out.v = row_major(f.v, f.numerical_rank, layer.cols - kept);
-    out.b = row_major(f.b, layer.rows, kept);
+    out.u = row_major(f.u, sizes.u_rows, f.numerical_rank);
+    out.v = row_major(f.v, f.numerical_rank, sizes.v_cols);
+    out.b = row_major(f.b, sizes.b_rows, sizes.b_cols);
     out.kept_groups = f.kept_groups;
     out.bias.assign(f.bias.begin(), f.bias.end());
     const auto certificate = certificate_json(layer);
@@ -181,7 +185,8 @@ void write_factors(const SweepResult& result, const std::optional<RefineOutcome>
     }
     out.certificate["rows"] = layer.rows;
     out.certificate["cols"] = layer.cols;
-    out.certificate["group_columns"] = graph_layer.window_area();
+    out.certificate["group_columns"] = graph_layer.group_columns();
+    out.certificate["grouping"] = to_text(graph_layer.grouping);
     out.certificate["activation"] = solver_activation(graph_layer.activation).to_text();
     out.certificate["error_train"] = layer.solved.report.error_train;
     out.certificate["error_heldout"] = layer.error_heldout;

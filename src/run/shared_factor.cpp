@@ -34,7 +34,7 @@ void save_point(StateWriter& to, const std::string& name, const RelaxedPoint& po
 RelaxedPoint restore_point(StateReader& from, const std::string& name, const Grid& row_grid,
                            const graph::Layer& layer) {
   const auto matrix = [&](const std::string& part) {
-    auto result = make_block_columns(row_grid, layer.rows, layer.cols, layer.window_area());
+    auto result = make_block_columns(row_grid, layer.rows, layer.cols, layer.group_columns());
     const auto whole = from.get<double>(name + part);
     require(std::ssize(whole) == layer.rows * layer.cols, "a matrix of the checkpoint has another size");
     take_local(std::span<const double>(whole), result);

@@ -45,8 +45,9 @@ constexpr std::array missing{
                       !c.budget.bytes.empty() || !c.budget.layers.empty());
             },
             "use network, or method.kind: constrained with budget.parameters alone"},
-    Refused{"method.grouping", [](const Configuration& c) { return c.method.grouping != Grouping::channel; },
-            "use channel"},
+    Refused{"method.grouping",
+            [](const Configuration& c) { return is_relaxed(c) && c.method.grouping == Grouping::filter; },
+            "use method.kind: constrained"},
     Refused{"budget.latency", [](const Configuration& c) { return is_relaxed(c) && !c.budget.latency.empty(); },
             "use method.kind: constrained"},
     Refused{"pipeline.schedule",

@@ -15,13 +15,14 @@ inline CompressedLayer random_factors(const Layer& layer, std::int64_t target_ra
     for (auto& value : values) value = static_cast<float>(engine()) / float(std::mt19937::max()) * 2 - 1;
     return values;
   };
-  const auto kept_cols = static_cast<std::int64_t>(kept.size()) * layer.window_area();
+  const auto sizes = layer.factor_sizes(static_cast<std::int64_t>(kept.size()));
   return {kept,
           target_rank,
-          numbers(layer.rows * target_rank),
-          numbers(target_rank * (layer.cols - kept_cols)),
-          numbers(layer.rows * kept_cols),
-          numbers(layer.rows)};
+          numbers(sizes.u_rows * target_rank),
+          numbers(target_rank * sizes.v_cols),
+          numbers(sizes.b_rows * sizes.b_cols),
+          numbers(layer.rows),
+          layer.grouping};
 }
 
 } // namespace slr::graph

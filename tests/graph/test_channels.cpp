@@ -7,6 +7,7 @@
 #include "slr/graph/onnx_file.hpp"
 
 #include <algorithm>
+#include <array>
 
 namespace slr::graph {
 namespace {
@@ -210,6 +211,23 @@ TEST(OrderedChannels, StayWhereTheyCannotMove) {
   EXPECT_EQ(number_of(ordered(of_output.model), "Gather"), 1);
 }
 
+TEST(Channels, OrdersOfKeptRowsMoveToTheReaders) {
+  Builder b(13, {-1, 4, 6, 6});
+  conv(b, "x", "a", 4, 40);
+  b.node("Relu", {"a"}, {"r"});
+  b.node("MaxPool", {"r"}, {"p"}, {{"kernel_shape", Ints{2, 2}}, {"strides", Ints{2, 2}}});
+  conv(b, "p", "c", 40, 6);
+  b.node("Flatten", {"p"}, {"f"});
+  b.node("Gemm", {"f", b.floats("w1", {360, 5}), b.floats("b1", {5})}, {"y"});
+  b.output("c");
+  b.output("y");
+  auto layer = layer_of(b.model, "a");
+  layer.grouping = Grouping::filter;
+  replace_layer(b.model, layer, random_factors(layer, 2, {3, 5, 20}, 5));
+  EXPECT_EQ(number_of(b.model, "Gather"), 1);
+  EXPECT_EQ(number_of(ordered(b.model), "Gather"), 0);
+}
+
 /// Branches, a residual sum, a depthwise convolution, a Concat and a Flatten, with every layer in a random form.
 Model random_network(unsigned seed, std::int64_t opset) {
   Builder b(opset, {-1, 3, 6, 6});
@@ -231,10 +249,12 @@ Model random_network(unsigned seed, std::int64_t opset) {
   b.node("Add", {"q", b.floats("b2", {6})}, {"y"});
   b.output("y");
   std::mt19937 engine(seed);
+  const std::array groupings{Grouping::channel, Grouping::channel, Grouping::column, Grouping::filter};
   for (const auto* value : {"c", "e", "g", "h", "u", "y"}) {
-    const auto layer = layer_of(b.model, value);
+    auto layer = layer_of(b.model, value);
+    layer.grouping = groupings[engine() % groupings.size()];
     Ints kept;
-    for (std::int64_t c = 0; c < layer.cols / layer.window_area(); ++c)
+    for (std::int64_t c = 0; c < layer.group_count(); ++c)
       if (engine() % 3 == 0) kept.push_back(c);
     replace_layer(b.model, layer, random_factors(layer, engine() % 2 == 0 ? 0 : 2, kept, seed));
   }

@@ -16,23 +16,27 @@ using Ints = std::vector<std::int64_t>;
 
 /// The matrix that the factors stand for, row-major, rounded to float as the network must store it.
 std::vector<float> merged(const Layer& layer, const CompressedLayer& c) {
-  const auto area = layer.window_area(), kept_cols = static_cast<std::int64_t>(c.kept_groups.size()) * area;
-  const auto rest_cols = layer.cols - kept_cols;
+  const auto sizes = layer.factor_sizes(std::ssize(c.kept_groups));
+  const auto is_kept = [&](std::int64_t i, std::int64_t j) {
+    return std::ranges::count(c.kept_groups, c.grouping == Grouping::filter ? i : j / layer.group_columns()) > 0;
+  };
   std::vector<float> whole(static_cast<std::size_t>(layer.rows * layer.cols));
+  std::int64_t rows_kept = 0, rows_left = 0;
   for (std::int64_t i = 0; i < layer.rows; ++i) {
     std::int64_t in_kept = 0, in_rest = 0;
     for (std::int64_t j = 0; j < layer.cols; ++j) {
       double value = 0;
-      if (std::ranges::count(c.kept_groups, j / area) > 0) {
-        value = c.B[static_cast<std::size_t>(i * kept_cols + in_kept++)];
+      if (is_kept(i, j)) {
+        value = c.B[static_cast<std::size_t>((sizes.b_rows < layer.rows ? rows_kept : i) * sizes.b_cols + in_kept++)];
       } else {
         for (std::int64_t k = 0; k < c.rank; ++k)
-          value += double(c.U[static_cast<std::size_t>(i * c.rank + k)]) *
-                   c.V[static_cast<std::size_t>(k * rest_cols + in_rest)];
+          value += double(c.U[static_cast<std::size_t>((sizes.u_rows < layer.rows ? rows_left : i) * c.rank + k)]) *
+                   c.V[static_cast<std::size_t>(k * sizes.v_cols + in_rest)];
         ++in_rest;
       }
       whole[static_cast<std::size_t>(i * layer.cols + j)] = static_cast<float>(value);
     }
+    ++(is_kept(i, 0) ? rows_kept : rows_left);
   }
   return whole;
 }
@@ -96,53 +100,92 @@ std::int64_t positions_of(const Model& model, const Layer& layer) {
 
 class Rewrite : public testing::TestWithParam<std::tuple<std::string, std::int64_t>> {};
 
+/// Writes random factors, holds the network against them and its counts against the promise; the form.
+Form expect_as_said(const Model& model, const Layer& layer, std::int64_t target_rank, const Ints& kept) {
+  const bool has_bias = !layer.bias_name.empty();
+  auto untouched = count(model); // without the layer's own numbers
+  untouched.parameters -= layer.rows * layer.cols + (has_bias ? layer.rows : 0);
+  untouched.macs -= layer.rows * layer.cols * positions_of(model, layer);
+  const auto c = random_factors(layer, target_rank, kept, 11);
+  auto rewritten = model;
+  const auto form = replace_layer(rewritten, layer, c);
+  const auto cost = cheapest_form(layer, target_rank, kept);
+  EXPECT_EQ(form, cost.form);
+
+  // What the file holds is what was promised.
+  const auto read = parse_model(serialize_model(rewritten), ".", "rewritten");
+  const auto counts = count(read);
+  EXPECT_EQ(counts.parameters - untouched.parameters, cost.parameters);
+  EXPECT_EQ(layer_parameters(read, layer.name), cost.parameters);
+  EXPECT_EQ(counts.macs - untouched.macs, cost.macs * positions_of(model, layer));
+  EXPECT_LE(counts.parameters, count(model).parameters + layer.rows); // dense is always a choice
+  EXPECT_GE(cheapest_form(layer, target_rank, static_cast<std::int64_t>(kept.size())).parameters, cost.parameters);
+
+  for (const std::int64_t batch : {1, 3}) {
+    auto dims = model.inputs[0].dims;
+    dims[0] = batch;
+    const auto x = reference::random_array(dims, 3);
+    const auto values = reference::run(read, {{"x", x}});
+    // merged() rounds each weight once to float: relative 2^-24 per term of sums of at most 54 + 1 terms, each a
+    // sum of up to 6 products.
+    EXPECT_LE(reference::relative_difference(expected(model, layer, c, x), values.at("lin")), 55 * 6 * 0x1p-24);
+    const auto shapes = infer_shapes(read, batch);
+    for (const auto& node : read.nodes)
+      for (const auto& output : node.outputs) EXPECT_EQ(shapes.at(output), values.at(output).dims) << output;
+  }
+  return form;
+}
+
 TEST_P(Rewrite, ComputesTheFactorsAndCostsWhatWasSaid) {
   const auto& [kind, opset] = GetParam();
   const auto model = network(kind, opset);
   const auto layer = find_layers(model).at(0);
-  const auto untouched = [&] { // the network without the layer's own numbers
-    auto counts = count(model);
-    counts.parameters -= layer.rows * layer.cols + (kind == "ConvSame" || kind == "MatMul" ? 0 : layer.rows);
-    counts.macs -= layer.rows * layer.cols * positions_of(model, layer);
-    return counts;
-  }();
   std::set<Form> forms;
   for (const auto& kept : kept_sets)
     for (std::int64_t target_rank = 0; target_rank <= 6; ++target_rank) {
       SCOPED_TRACE(kind + ", rank " + std::to_string(target_rank) + ", kept " + std::to_string(kept.size()));
-      const auto c = random_factors(layer, target_rank, kept, 11);
-      auto rewritten = model;
-      const auto form = replace_layer(rewritten, layer, c);
-      forms.insert(form);
-      const auto cost = cheapest_form(layer, target_rank, kept);
-      EXPECT_EQ(form, cost.form);
-
-      // What the file holds is what was promised.
-      const auto read = parse_model(serialize_model(rewritten), ".", "rewritten");
-      const auto counts = count(read);
-      EXPECT_EQ(counts.parameters - untouched.parameters, cost.parameters);
-      EXPECT_EQ(layer_parameters(read, layer.name), cost.parameters);
-      EXPECT_EQ(counts.macs - untouched.macs, cost.macs * positions_of(model, layer));
-      EXPECT_LE(counts.parameters, count(model).parameters + layer.rows); // dense is always a choice
-      EXPECT_GE(cheapest_form(layer, target_rank, static_cast<std::int64_t>(kept.size())).parameters, cost.parameters);
-
-      for (const std::int64_t batch : {1, 3}) {
-        auto dims = model.inputs[0].dims;
-        dims[0] = batch;
-        const auto x = reference::random_array(dims, 3);
-        const auto values = reference::run(read, {{"x", x}});
-        // merged() rounds each weight once to float: relative 2^-24 per term of sums of at most 54 + 1 terms, each a
-        // sum of up to 6 products.
-        EXPECT_LE(reference::relative_difference(expected(model, layer, c, x), values.at("lin")), 55 * 6 * 0x1p-24);
-        const auto shapes = infer_shapes(read, batch);
-        for (const auto& node : read.nodes)
-          for (const auto& output : node.outputs) EXPECT_EQ(shapes.at(output), values.at(output).dims) << output;
-      }
+      forms.insert(expect_as_said(model, layer, target_rank, kept));
     }
   EXPECT_TRUE(forms.contains(Form::dense) && forms.contains(Form::low_rank) && forms.contains(Form::kept) &&
               forms.contains(Form::bias_only));
   // With 9 outputs of 6 inputs the indices of a mixed form cost more than it saves, except where none are needed.
   EXPECT_TRUE(forms.contains(Form::mixed));
+}
+
+TEST_P(Rewrite, KeepsRows) {
+  const auto& [kind, opset] = GetParam();
+  const auto model = network(kind, opset);
+  auto layer = find_layers(model).at(0);
+  layer.grouping = Grouping::filter;
+  std::set<Form> forms;
+  for (const Ints& kept : {Ints{0}, Ints{layer.rows - 1}, Ints{1, 3}, Ints{0, 1}, Ints{0, 1, 2, 4}})
+    for (std::int64_t target_rank = 0; target_rank <= std::min<std::int64_t>(3, layer.largest_rank(4)); ++target_rank) {
+      SCOPED_TRACE(kind + ", rank " + std::to_string(target_rank) + ", kept " + std::to_string(kept.size()));
+      forms.insert(expect_as_said(model, layer, target_rank, kept));
+    }
+  EXPECT_TRUE(forms.contains(Form::filters));
+}
+
+TEST_P(Rewrite, KeepsColumns) {
+  const auto& [kind, opset] = GetParam();
+  const auto model = network(kind, opset);
+  auto layer = find_layers(model).at(0);
+  if (layer.window_area() == 1) return; // columns are channels
+  layer.grouping = Grouping::column;
+  const auto area = layer.window_area();
+  Ints scattered, corner, channel;
+  for (std::int64_t j = 0; j < layer.cols; j += 5) scattered.push_back(j);
+  for (std::int64_t j = 0; j < layer.cols; j += area) corner.push_back(j);
+  for (std::int64_t j = 2 * area; j < 3 * area; ++j) channel.push_back(j);
+  std::set<Form> forms;
+  for (const Ints& kept : {Ints{0}, Ints{layer.cols - 1}, Ints{1, 7, 8}, scattered, corner, channel})
+    for (std::int64_t target_rank = 0; target_rank <= 3; ++target_rank) {
+      SCOPED_TRACE(kind + ", rank " + std::to_string(target_rank) + ", kept " + std::to_string(kept.size()));
+      forms.insert(expect_as_said(model, layer, target_rank, kept));
+    }
+  // Padding that depends on the size of the input cannot be written as a shift.
+  EXPECT_EQ(forms.contains(Form::columns), kind != "ConvSame");
+  EXPECT_EQ(cheapest_form(layer, 0, channel).form, Form::kept); // the whole channel is no dearer
 }
 
 INSTANTIATE_TEST_SUITE_P(EveryKind, Rewrite,
@@ -184,6 +227,31 @@ TEST(RewriteForms, NamesAreThoseOfTheHeader) {
   EXPECT_EQ(mixed.initializers.size(), 6U);
   EXPECT_EQ(mixed.initializers.at("y_node/lowrank_v.weight").dims, (Dims{4, 38, 3, 3}));
   EXPECT_EQ(mixed.initializers.at("y_node/lowrank_u.weight").dims, (Dims{64, 4, 1, 1}));
+}
+
+TEST(RewriteForms, NamesOfColumnsAndRows) {
+  Builder b(13, {-1, 40, 6, 6});
+  b.node("Conv", {"x", b.floats("w", {64, 40, 3, 3}), b.floats("b", {64})}, {"y"}, {{"pads", Ints{1, 1, 1, 1}}});
+  b.output("y");
+  auto layer = find_layers(b.model).at(0);
+  const auto nodes = [&](Grouping grouping, std::int64_t target_rank, const Ints& kept) {
+    auto model = b.model;
+    layer.grouping = grouping;
+    replace_layer(model, layer, random_factors(layer, target_rank, kept, 1));
+    std::vector<std::string> all;
+    for (const auto& node : model.nodes) all.push_back(node.name.substr(std::string("y_node").size()) + ":" + node.op);
+    return all;
+  };
+  using Names = std::vector<std::string>;
+  // Of channel 3 the middle of the kernel, of channel 7 the upper left corner.
+  EXPECT_EQ(nodes(Grouping::column, 4, {31, 63}),
+            (Names{"/order_0:Gather", "/shift_0:Pad", "/order_4:Gather", "/columns:Concat", "/kept:Conv",
+                   "/lowrank_v:Conv", "/lowrank_u:Conv", "/add:Add"}));
+  EXPECT_EQ(nodes(Grouping::column, 0, {31}), (Names{"/order_4:Gather", "/kept:Conv"}));
+  EXPECT_EQ(nodes(Grouping::filter, 4, {3, 7}),
+            (Names{"/kept:Conv", "/lowrank_v:Conv", "/lowrank_u:Conv", "/join:Concat", "/order:Gather"}));
+  EXPECT_EQ(nodes(Grouping::filter, 4, {62, 63}),
+            (Names{"/kept:Conv", "/lowrank_v:Conv", "/lowrank_u:Conv", "/join:Concat"}));
 }
 
 TEST(RewriteForms, ASingleChannelNeedsNoGather) {

@@ -312,8 +312,12 @@ TEST(Supported, RefusesWhatIsNotThereYet) {
     }
     return "supported";
   };
-  EXPECT_EQ(unsupported("\nmethod: {grouping: column}"),
-            "vgg.yaml, line 2: this value of method.grouping is not available in this version; use channel");
+  EXPECT_EQ(unsupported("\nmethod: {kind: relaxed, grouping: filter}"),
+            "vgg.yaml, line 2: this value of method.grouping is not available in this version; use method.kind: "
+            "constrained");
+  for (const auto* text :
+       {"method: {kind: relaxed, grouping: column}", "method: {grouping: column}", "method: {grouping: filter}"})
+    EXPECT_EQ(unsupported(text), "supported") << text;
   EXPECT_EQ(unsupported(""), "supported") << "the defaults must always be";
   for (const auto* text :
        {"{method: {kind: relaxed}, budget: {macs: 2}}", "{method: {kind: relaxed}, budget: {bytes: 2}}",

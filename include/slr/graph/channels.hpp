@@ -15,7 +15,8 @@ void remove_unread_channels(Model& model);
 
 /// Where a Gather only reorders all channels of a value, the layers that make the value deliver them in that order
 /// instead (rows of their weights), all others who read it are adapted (columns of their weights, indices of their
-/// Gathers), and the Gather disappears; of several Gathers of one value the first does. Nothing is moved where the
+/// Gathers), and the Gather disappears; of several Gathers of one value the first does. Where a Gather makes a value,
+/// its readers take the channels as they come instead. Nothing is moved where the
 /// value is an output of the network or passes through Concat, Split or an operator whose treatment of channels is not
 /// known. The function of the network is unchanged up to the order of summation. Local, linear in the nodes and
 /// weights.

@@ -1,8 +1,10 @@
 #pragma once
 /// \file
 /// The layers of a network that can be compressed, as matrices.
+#include "slr/base/grouping.hpp"
 #include "slr/graph/model.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace slr::graph {
@@ -47,8 +49,23 @@ struct Layer {
   /// Further nodes that apply the same weight and bias before the same activation, in topological order: one problem
   /// with more samples. Their own lists are empty.
   std::vector<Layer> others;
+  Grouping grouping = Grouping::channel; ///< what a compressed form of it keeps; not the network's business
 
   [[nodiscard]] std::int64_t window_area() const { return window.kernel[0] * window.kernel[1]; }
+  /// Neighbouring columns that are kept together, and how many groups could be kept.
+  [[nodiscard]] std::int64_t group_columns() const { return grouping == Grouping::column ? 1 : window_area(); }
+  [[nodiscard]] std::int64_t group_count() const {
+    return grouping == Grouping::filter ? rows : cols / group_columns();
+  }
+  /// Dimensions of the factors with so many kept groups.
+  [[nodiscard]] FactorSizes factor_sizes(std::int64_t kept_groups) const {
+    return slr::factor_sizes(grouping, rows, cols, group_columns(), kept_groups);
+  }
+  /// Of what is left beside so many kept groups.
+  [[nodiscard]] std::int64_t largest_rank(std::int64_t kept_groups) const {
+    const auto sizes = factor_sizes(kept_groups);
+    return std::min(sizes.u_rows, sizes.v_cols);
+  }
   [[nodiscard]] bool is_depthwise() const { return groups > 1 && cols == window_area(); }
   /// Itself and the others.
   [[nodiscard]] std::vector<const Layer*> uses() const {

@@ -14,17 +14,18 @@ namespace slr::graph {
 /// once); dead nodes and initializers are removed. Local.
 [[nodiscard]] Model fold(const Model& model);
 
-/// What takes the place of W x + b: with S the kept groups of input columns and R the rest, both in increasing order,
-///   y = B x_S + U (V x_R) + b.
-/// A group is one input channel (window_area() neighbouring columns of W). Row-major.
+/// What takes the place of W x + b: with S the columns of the kept groups and R the rest, both in increasing order,
+///   y = B x_S + U (V x_R) + b;
+/// with rows kept, y_F = B x + b_F and the others U V x + b. A group is one input channel (window_area() neighbouring
+/// columns of W), one column, or one row. Row-major, of the dimensions of `factor_sizes`.
 struct CompressedLayer {
-  std::vector<std::int64_t>
-      kept_groups;         ///< S, increasing, input channels (within the convolution's group: groups == 1)
-  std::int64_t rank = 0;   ///< r >= 0
-  std::vector<float> U;    ///< rows x r
-  std::vector<float> V;    ///< r x |R| columns
-  std::vector<float> B;    ///< rows x |S| columns
-  std::vector<float> bias; ///< rows
+  std::vector<std::int64_t> kept_groups; ///< increasing (within the convolution's group: groups == 1)
+  std::int64_t rank = 0;                 ///< r >= 0
+  std::vector<float> U;                  ///< rows x r, less the kept rows
+  std::vector<float> V;                  ///< r x columns, less the kept ones
+  std::vector<float> B;                  ///< the kept rows or columns
+  std::vector<float> bias;               ///< rows
+  Grouping grouping = Grouping::channel; ///< what a group is
 };
 
 /// How a compressed layer is written into the graph; the one with the fewest numbers is chosen, and among equals the
@@ -34,20 +35,24 @@ enum class Form {
   low_rank,  ///< S empty: V (the kernel), then U (1x1)
   kept,      ///< r = 0: Gather of the kept channels, one node
   mixed,     ///< Gather orders the channels, Split, B on the kept ones, V then U on the rest, Add
+  columns,   ///< per place of the kernel its kept channels are gathered and shifted (Pad), Concat, B as 1x1; V then U
+             ///< on all channels if r > 0, Add
+  filters,   ///< B and, V then U (r >= 1: zeros if need be), on all channels, Concat, Gather orders the rows
   bias_only, ///< r = 0 and S empty: one channel times zero gives the shape, to which the bias is added
 };
 struct FormCost {
   Form form = Form::dense;
   std::int64_t parameters = 0; ///< elements of floating initializers (the bias too) and of gather indices
   std::int64_t macs = 0;       ///< products for one output position (multiply by the positions for one image)
-  std::int64_t bytes = 0;      ///< as stored: four per number, eight per index and per size of a Split
+  std::int64_t bytes = 0;      ///< as stored: four per number, eight per index, size of a Split and number of a Pad
 };
-/// The cheapest form of a layer with that rank and these kept groups. `mixed` needs no Gather, and thus no indices,
-/// where the kept channels are the first or the last ones. Equal to what `count` says of the rewritten model. Local, a
-/// pure function. \throws Error{bug} unless the groups are increasing channels of the layer and the rank is not
-/// negative. \pre layer.groups == 1
+/// The cheapest form of a layer with that rank and these kept groups of layer.grouping. `mixed` and `filters` need no
+/// Gather, and thus no indices, where the kept channels or rows are the first or the last ones. `columns` is taken only
+/// where it needs fewer MACs than the dense layer and than keeping all channels of the kept columns, which is the other
+/// way to write these. Equal to what `count` says of the rewritten model. Local, a pure function. \throws Error{bug}
+/// unless the groups are increasing ones of the layer and the rank is not negative. \pre layer.groups == 1
 [[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::span<const std::int64_t> kept_groups);
-/// The same where only their number is known: kept channels in general position, which is an upper bound. Local.
+/// The same where only their number is known: groups in general position, which is an upper bound. Local.
 [[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_groups);
 
 /// Writes the compressed layer in its cheapest form in place of the layer's node, and of its others', which read the
@@ -63,6 +68,11 @@ struct FormCost {
 ///   mixed      <layer>/order (.indices; not if the kept channels are first or last), <layer>/split (.sizes from
 ///   operator
 ///              set 13 on), <layer>/kept, <layer>/lowrank_v, <layer>/lowrank_u, <layer>/add      the bias on kept
+///   columns    <layer>/order_P (.indices; not for all channels), <layer>/shift_P (.pads from operator set 11 on; not
+///              without a shift) for the places P of the kernel, <layer>/columns, <layer>/kept, and as in mixed
+///              <layer>/lowrank_v, <layer>/lowrank_u, <layer>/add                                the bias on kept
+///   filters    <layer>/kept, <layer>/lowrank_v, <layer>/lowrank_u, <layer>/join, <layer>/order (.indices; not if the
+///              kept rows are first or last)                                          the bias on kept and lowrank_u
 ///   bias_only  <layer>/order (.indices; not for one channel), <layer>/zero, <layer>/add (.bias)
 /// A bias behind a MatMul is an Add called NODE/bias; V behind a Gemm is a MatMul before operator set 11, where Gemm
 /// must have a bias. Local. \throws Error{bug} if the factors' sizes contradict the layer or the layer is not in the

@@ -10,7 +10,7 @@
 
 namespace slr {
 
-/// Which groups of columns are kept dense, and the rank of the rest.
+/// Which groups are kept dense, and the rank of the rest.
 struct Structure {
   std::vector<std::int64_t> kept_groups; ///< increasing
   std::int64_t target_rank = 0;
@@ -37,6 +37,11 @@ struct BasisForm;
 /// block power iteration with Rayleigh-Ritz on Q_R, q = r + guards, which needs only Q_R T^T = P E^T ("improve_left")
 /// and U^T P ("improve_right"): both are sums over the samples of products with r-sized factors. Each half step lowers
 /// the objective.
+///
+/// Where rows F are kept instead of columns (LayerProblem::grouping), rows decouple: those of F take their free optimum
+/// Q_F L^-1, and the truncation sees the others. Here every kept row counts as one more of rank, whose column of U is
+/// e_i, whose sigma is ||q_i|| and whose row of T is the unit row q_i / ||q_i||; it takes part in the half steps like
+/// the others, but is neither mixed with them nor orthogonal to them.
 ///
 /// With fewer samples than columns (LayerStatistics::is_implicit; no kept groups then) neither C nor P is formed. With
 /// K = Xc^T Xc, S = W0 Xc, D = Tc - S and R = D (K + N delta I)^-1 (n x N, over the samples) the free optimum is
@@ -119,7 +124,8 @@ private:
   const LayerStatistics& statistics_;
   Structure structure_;
   double delta_;
-  std::vector<std::int64_t> order_; ///< kept columns, then the rest
+  std::vector<std::int64_t> kept_column_groups_, kept_rows_; ///< structure_.kept_groups in one of them
+  std::vector<std::int64_t> order_;                          ///< kept columns, then the rest
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
   std::optional<CholeskyFactor> whole_, kept_; ///< of C and C_SS; none in the implicit form
@@ -127,8 +133,8 @@ private:
   std::vector<double> pull_;                   ///< its columns of delta W0 L^-T
   std::optional<DampedKernel> in_samples_;     ///< of the implicit form
   double gain_ = 0;
-  std::int64_t numerical_rank_ = 0;          ///< at most the target
-  std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k
+  std::int64_t numerical_rank_ = 0;          ///< at most |F| + the target
+  std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k; F first
   std::vector<double> dense_;                ///< D, n x |S|
 };
 

@@ -6,8 +6,7 @@
 
 namespace slr::run {
 
-/// The factors in single precision and row-major, as the graph takes them. Local.
-[[nodiscard]] graph::CompressedLayer compressed_layer(const LayerFactors& factors, std::int64_t rows, std::int64_t cols,
-                                                      std::int64_t group_columns);
+/// The factors of this layer in single precision and row-major, as the graph takes them. Local.
+[[nodiscard]] graph::CompressedLayer compressed_layer(const LayerFactors& factors, const graph::Layer& layer);
 
 } // namespace slr::run

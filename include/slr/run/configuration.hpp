@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// The configuration of a job: what the YAML file says, with every default filled in.
+#include "slr/base/grouping.hpp"
 #include "slr/layer/statistics.hpp"
 #include "slr/mpi/communicator.hpp"
 #include "slr/refine/refine.hpp"
@@ -21,7 +22,6 @@ enum class ChannelOrder { rgb, bgr };
 enum class CalibrationInputs { compressed, original };
 enum class ShardsPer { rank, node };
 enum class MethodKind { constrained, relaxed };
-enum class Grouping { channel, column, filter };
 enum class SvdKind { automatic, pdgesvd, gram, subspace };
 enum class Spread { network, uniform };
 enum class Schedule { sequential, parallel, pipelined };

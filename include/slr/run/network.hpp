@@ -31,9 +31,13 @@ struct Network {
 [[nodiscard]] const graph::Layer& layer_named(const std::vector<graph::Layer>& layers, const std::string& name);
 
 /// Reads the file on the root and parses the bytes on every rank. The ranks of a node share the weights, where they can
-/// see each other's memory. Collective.
+/// see each other's memory. `grouping` is what compressed layers will keep whole. Collective.
 /// \throws Error{io}, Error{bad_data} as graph::read_model; the same on every rank.
-[[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file);
+[[nodiscard]] Network load_network(const Communicator& comm, const std::filesystem::path& file,
+                                   Grouping grouping = Grouping::channel);
+
+/// Notes in every layer what its compressed form keeps whole; a column of a kernel with one place is a channel. Local.
+void set_grouping(std::vector<graph::Layer>& layers, Grouping grouping);
 
 /// For every layer of the network, why it stays dense whatever its budget: "kept" (budget.keep), "depthwise",
 /// "grouped", "shared" (another node reads its weight that is not one of its others); empty for those that can be

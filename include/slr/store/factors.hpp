@@ -26,16 +26,16 @@ struct RefinedWeight {
   bool operator==(const RefinedWeight&) const = default;
 };
 
-/// What replaces a layer's W: U V on the columns that are left, B on those that are kept (for `filter`, rows instead of
-/// columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B` float32, `kept_groups` int64,
+/// What replaces a layer's W: U V on the columns that are left, B on those that are kept (the attribute `grouping` is
+/// "filter": rows instead of columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B` float32, `kept_groups` int64,
 /// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`. U,
 /// V, B and bias are the layer's own solution, on which errors and certificate are; what the refinement of the whole
 /// network made of them is beside them, `/<layer>/refined/<name>` float32, as the network's file has it.
 struct LayerFactors {
   std::string name;
-  FactorMatrix u; ///< rows x r
-  FactorMatrix v; ///< r x columns that are not kept
-  FactorMatrix b; ///< rows x kept columns
+  FactorMatrix u; ///< rows (that are not kept) x r
+  FactorMatrix v; ///< r x columns (that are not kept)
+  FactorMatrix b; ///< rows x kept columns, or kept rows x columns
   std::vector<std::int64_t> kept_groups;
   std::vector<float> bias;
   std::map<std::string, AttributeValue> certificate;
