@@ -123,7 +123,8 @@ std::int64_t layer_parameters(const Model& model, const std::string& layer) {
     constexpr std::array parts{"order", "kept", "lowrank_v", "lowrank_u", "zero", "add"};
     for (const auto& node : model.nodes)
       for (const std::string part : parts)
-        if (node.name == layer + "/" + part || node.name == layer + "/" + part + "/bias")
+        if (node.name == layer + "/" + part || node.name == layer + "/" + part + "/bias" ||
+            node.name.starts_with(layer + "/order_"))
           names.insert(node.inputs.begin(), node.inputs.end());
   }
   std::int64_t parameters = 0;

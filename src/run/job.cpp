@@ -192,7 +192,7 @@ ExitCode run_compress(const Communicator& comm, const CompressOptions& options) 
 ExitCode run_calibrate(const Communicator& comm, const CalibrateOptions& options) {
   const auto config = load_configuration(comm, options.config, options.overrides, required_by_calibrate);
   check_supported(config);
-  const auto network = load_network(comm, config.model.absolute);
+  const auto network = load_network(comm, config.model.absolute, config.method.grouping);
   const OutputFolder folder(comm, config, network.sha256, options.fresh);
   const auto progress = make_progress(comm);
   const auto dense = dense_reasons(network, config);

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """The same small job on several numbers of ranks: the same discrete choices, the same errors, the same files.
 
-    tests/jobs/same_choices.py BIN_DIR WORK_DIR KIND [RANKS...]      KIND: constrained or relaxed
+    tests/jobs/same_choices.py BIN_DIR WORK_DIR KIND [RANKS...]
+
+KIND: constrained or relaxed; column or filter: constrained with that grouping.
 
 Runs configs/fashion_mnist.yaml with few images and an iteration limit that ends every solve early, from a folder of its
 own, then compares report.json, compressed.onnx and factors.h5 over the numbers of ranks; repeats one run with
@@ -34,11 +36,12 @@ def digest(file):
 
 def main():
     binaries, work, kind = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve(), sys.argv[3]
+    kind, grouping = ("constrained", kind) if kind in ("column", "filter") else (kind, "channel")
     all_ranks = [int(n) for n in sys.argv[4:]] or [1, 2, 3, 4, 6]
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     settings = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
-                "data.calibration.count=160", "budget.parameters=4.9", f"method.kind={kind}",
+                "data.calibration.count=160", "budget.parameters=4.9", f"method.kind={kind}", f"method.grouping={grouping}",
                 f"refine.epochs={2 if kind == 'constrained' else 0}"] # the refinement does not know the kind
     overrides = [word for setting in settings for word in ("--set", setting)]
     failures, first = [], None

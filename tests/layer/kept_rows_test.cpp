@@ -1,5 +1,4 @@
-// Rows kept beside a low-rank part of the others: closed form, brute force over all choices, recovery, the iteration.
-#include "slr/layer/kept_rows.hpp"
+// Rows kept beside a low-rank part of the others: closed form, recovery, the iteration, a path.
 
 #include "layer/optimum.hpp"
 #include "slr/dist/redistribute.hpp"
@@ -95,37 +94,6 @@ TEST(KeptRows, APlantedStructureIsFoundAndRecovered) {
   const auto result = solve_splits(world, s.problem, s.scale, s.statistics, only, {.pulls = {1e-6}});
   EXPECT_EQ(result.structure.kept_groups, (std::vector<std::int64_t>{2, 9}));
   EXPECT_LT(error_on(world, s, s.problem.report, result.factors), 1e-8); // inputs are rounded to 17 bits
-}
-
-TEST(KeptRows, TheChoiceIsCloseToTheBestOfAll) {
-  const Communicator alone(MPI_COMM_SELF);
-  int close = 0;
-  constexpr int seeds = 100;
-  for (unsigned seed = 1; seed <= seeds; ++seed) {
-    const RowProblem s(alone, {.rows = 8, .groups = 4, .samples = 200, .seed = seed});
-    const auto o = optimum_of(alone, s, s.delta());
-    // Q Q^T = P (C + delta I)^-1 P^T with the pull in P.
-    const auto free = gather_everywhere(o.weights);
-    auto p = gather_everywhere(o.cross);
-    for (std::size_t i = 0; i < p.size(); ++i) p[i] += s.delta() * double(s.problem.weights[i]);
-    std::vector<double> products(64, 0.0);
-    for (std::size_t a = 0; a < 8; ++a)
-      for (std::size_t b = 0; b < 8; ++b)
-        for (std::size_t j = 0; j < 12; ++j) products[b * 8 + a] += free[j * 8 + a] * p[j * 8 + b];
-    const double all = gain_of(alone, s, o.cross, {0, 1, 2, 3, 4, 5, 6, 7}, 0);
-    std::vector<bool> mask{true, true, true, false, false, false, false, false};
-    double best = 0;
-    do {
-      std::vector<std::int64_t> rows;
-      for (std::size_t i = 0; i < mask.size(); ++i)
-        if (mask[i]) rows.push_back(std::int64_t(i));
-      best = std::max(best, gain_of(alone, s, o.cross, rows, 2));
-    } while (std::prev_permutation(mask.begin(), mask.end()));
-    // Errors: what all rows explain and the structure does not.
-    const double ours = gain_of(alone, s, o.cross, choose_rows(8, products, 2, 3), 2);
-    if (all - ours <= 1.1 * (all - best)) ++close;
-  }
-  EXPECT_GE(close, seeds * 95 / 100);
 }
 
 TEST(KeptRows, TheIterationLowersTheErrorAndKeepsTheStructure) {

@@ -27,10 +27,11 @@ struct RefinedWeight {
 };
 
 /// What replaces a layer's W: U V on the columns that are left, B on those that are kept (the attribute `grouping` is
-/// "filter": rows instead of columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B` float32, `kept_groups` int64,
-/// `bias` float32; the certificate as attributes of the group; traces as float64 datasets `/<layer>/trace/<name>`. U,
-/// V, B and bias are the layer's own solution, on which errors and certificate are; what the refinement of the whole
-/// network made of them is beside them, `/<layer>/refined/<name>` float32, as the network's file has it.
+/// "filter": rows instead of columns). Empty matrices say that the part is absent. Stored as `/<layer>/U`, `V`, `B`
+/// float32, `kept_groups` int64, `bias` float32; the certificate as attributes of the group; traces as float64 datasets
+/// `/<layer>/trace/<name>`. U, V, B and bias are the layer's own solution, on which errors and certificate are; what
+/// the refinement of the whole network made of them is beside them, `/<layer>/refined/<name>` float32, as the network's
+/// file has it.
 struct LayerFactors {
   std::string name;
   FactorMatrix u; ///< rows (that are not kept) x r
