@@ -1,11 +1,10 @@
 #include "slr/run/curves.hpp"
 
+#include "output_probe.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/infer/latency.hpp"
-#include "slr/infer/metrics.hpp"
 #include "slr/mpi/agree.hpp"
-#include "slr/mpi/exact_sum.hpp"
 #include "slr/run/budget.hpp"
 #include "slr/run/compressed_layer.hpp"
 #include "slr/run/layer_work.hpp"
@@ -98,52 +97,6 @@ std::int64_t probed_images(const Network& network, const Configuration& config) 
   return std::min(config.calibration.images, 10 * std::max(affordable, least_probe_images));
 }
 
-/// This rank's selection images as they arrive at a layer of the original network, and what the network makes of them.
-class Probe {
-public:
-  Probe(const Communicator& comm, const Network& network, const ImageFeed& feed, std::int64_t images)
-      : comm_(comm), network_(network) {
-    const auto share = share_of_rank(comm, images);
-    std::vector<std::int64_t> numbers;
-    for (auto image = share.first; image < share.first + share.count; ++image)
-      if (role_of_image(image) == Role::selection) numbers.push_back(image);
-    count_ = std::ssize(numbers);
-    if (count_ == 0) return;
-    values_[network.input] = feed.read(numbers).input;
-    executor_.emplace(network.model);
-    logits_ = executor_->run_one(network.input, values_.at(network.input), network.logits);
-  }
-
-  /// Goes on to the values that the network still needs from this layer on.
-  void advance(const graph::Layer& layer) {
-    if (count_ == 0) return;
-    values_ = advance_values(*executor_, values_, live_before(network_.model, layer.node));
-  }
-
-  /// Mean KL over the selection images of all ranks with the layer replaced. Collective.
-  [[nodiscard]] double kl_with(const graph::Layer& layer, const graph::CompressedLayer& replacement) const {
-    ExactSum sum;
-    collectively(comm_, [&] {
-      if (count_ == 0) return;
-      auto model = network_.model;
-      (void)graph::replace_layer(model, layer, replacement);
-      infer::Executor executor(std::move(model));
-      const auto candidate = executor.run(views(values_), {network_.logits});
-      for (const double kl : infer::compare(logits_, candidate.at(network_.logits)).kl) sum.add(kl);
-    });
-    const auto total = allreduce_exact(comm_, std::span<const ExactSum>(&sum, 1))[0];
-    return total / static_cast<double>(std::max<std::int64_t>(1, comm_.allreduce_value(count_)));
-  }
-
-private:
-  const Communicator& comm_;
-  const Network& network_;
-  std::int64_t count_ = 0;
-  std::map<std::string, infer::Array> values_;
-  infer::Array logits_;
-  std::optional<infer::Executor> executor_;
-};
-
 /// Times the network and its layers on rank 0, or nothing if nobody asks.
 class Stopwatch {
 public:
@@ -196,7 +149,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   const auto share = share_of_rank(comm, config.calibration.images);
   const auto count = static_cast<std::int64_t>(network.layers.size());
   const auto images = probed_images(network, config);
-  auto probe = collectively(comm, [&] { return Probe(comm, network, feed, images); });
+  auto probe = collectively(comm, [&] { return OutputProbe(comm, network, feed, images); });
   auto options = constrained_options(config);
   options.trial_iterations = trial_iterations;
   options.pulls = {1e-3, 1e-2, 1e-1};

@@ -22,6 +22,7 @@ std::vector<std::filesystem::path> everything_written(const OutputFiles& files) 
                                            files.checkpoint(),
                                            files.previous_checkpoint(),
                                            files.layers(),
+                                           files.corrected_inputs(),
                                            files.machine(),
                                            files.compressed(),
                                            files.factors(),

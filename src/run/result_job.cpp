@@ -1,5 +1,6 @@
 #include "result_job.hpp"
 
+#include "correction.hpp"
 #include "first_stages.hpp"
 #include "layer_sweep.hpp"
 #include "parallel.hpp"
@@ -70,9 +71,9 @@ SweepResult solve_layers(const Communicator& comm, const Configuration& config, 
                          nlohmann::ordered_json& schedule) {
   const LayerJob job{comm, shared.row_grid, network, allotment, shared.features, config, progress, checkpoints};
   if (solved) {
-    (void)checkpoints.take("sweep");
+    const auto corrected = restore_outcomes(checkpoints, network);
     LayerSweep steps(job, shared.dense, limit, files.features());
-    for (const auto& outcome : solved->layers) steps.take(outcome);
+    for (const auto& outcome : corrected.empty() ? solved->layers : corrected) steps.take(outcome);
     return steps.take_result();
   }
   const PlannedItem item{network, reasons_with(job, shared.dense, limit), allotment, config};
@@ -144,6 +145,11 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
                         schedule);
   });
   const auto kept_outcomes = keep_outcomes(checkpoints, result.layers);
+  const CorrectionJob correction_job{comm,          shared.row_grid, network,     shared.dense,
+                                     shared.curves, shared.features, shared.feed, config,
+                                     point,         files,           progress,    checkpoints};
+  Correction correction(correction_job, allotment, result);
+  if (can_be_corrected(config)) clock.measure("correct", [&] { correction.run(); });
   std::optional<RefineOutcome> refined;
   if (config.refine.epochs > 0)
     refined = clock.measure(
@@ -169,8 +175,9 @@ nlohmann::ordered_json compress_point(const Communicator& comm, const Configurat
   clock.measure("latency",
                 [&] { on_root_undisturbed(comm, [&] { latency = latency_json(network.model, result.model); }); });
   clock.measure("verify", [&] { verify_outputs(comm, network, result, files, unverified); });
-  auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, allotment);
+  auto report = make_report(comm, network, result, accuracy, judged_on, clock, point, correction.allotment());
   on_root(comm, [&] { report["latency"] = latency; });
+  if (!correction.rounds().empty()) report["corrections"] = correction.json();
   report["refine"] = refine_json(refined);
   if (!schedule.is_null()) report["run"]["groups"] = schedule["groups"].size();
   report["run"].update(checkpoints.json());

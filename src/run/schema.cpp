@@ -170,6 +170,8 @@ void add_budget(std::vector<Field>& t) {
   t.push_back(field("budget.spread", Choice<Spread>{{{"network", Spread::network}, {"uniform", Spread::uniform}}},
                     SLR_AT(budget.spread),
                     "constrained: by what the network's output loses, or every layer by the same factor"));
+  t.push_back(field("budget.corrections", Integer{0, 100}, SLR_AT(budget.corrections),
+                    "constrained: sweeps that may follow the first one, budget moved by what the network loses"));
   t.push_back(field("budget.minimum_rank", Integer{1}, SLR_AT(budget.minimum_rank),
                     "constrained: least rank of a layer that gets a low-rank part"));
   t.push_back(field("budget.multiple", Integer{1}, SLR_AT(budget.multiple),

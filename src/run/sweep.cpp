@@ -28,9 +28,10 @@ SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network&
                   const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                   const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                   std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
-                  Progress& progress, Checkpoints& checkpoints) {
+                  Progress& progress, Checkpoints& checkpoints, std::vector<LayerOutcome> solved) {
   const LayerJob job{comm, row_grid, network, allotment, features, config, progress, checkpoints};
   auto earlier = restore_outcomes(checkpoints, network);
+  if (earlier.size() < solved.size()) earlier = std::move(solved);
   LayerSweep steps(job, dense_reasons, parameter_limit, inputs_folder);
   const auto kept = keep_outcomes(checkpoints, steps.result().layers);
   if (config.calibration.inputs == CalibrationInputs::compressed && earlier.size() < network.layers.size()) {

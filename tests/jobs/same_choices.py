@@ -41,7 +41,8 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     settings = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
-                "data.calibration.count=160", "budget.parameters=4.9", f"method.kind={kind}", f"method.grouping={grouping}",
+                "data.calibration.count=160", "budget.parameters=4.9", "budget.corrections=2", f"method.kind={kind}",
+                f"method.grouping={grouping}",
                 f"refine.epochs={2 if kind == 'constrained' else 0}"] # the refinement does not know the kind
     overrides = [word for setting in settings for word in ("--set", setting)]
     failures, first = [], None
@@ -52,6 +53,9 @@ def main():
         now = {"report": report, "hashes": {name: digest(output / name) for name in ("compressed.onnx", "factors.h5")}}
         if report["model"]["parameters_after"] > report["model"]["limits"]["parameters"]:
             failures.append(f"{ranks} ranks: the budget is exceeded")
+        for one in report.get("corrections", []):
+            if one["accepted"] != (one["kl_after"] < one["kl_before"]):
+                failures.append(f"{ranks} ranks: a correction was judged wrongly: {one}")
         if first is None:
             first = now
             continue

@@ -24,11 +24,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ENVIRONMENT = dict(os.environ, OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 STOPPED, RANKS = 75, 2
-STAGES = {"constrained": ["pack", "calibrate", "curves", "solve", "refine", "evaluate"],
+STAGES = {"constrained": ["pack", "calibrate", "curves", "solve", "correct", "refine", "evaluate"],
           "lmvm": ["refine"],
           "relaxed": ["calibrate", "budget", "solve", "refine", "evaluate"]}
 SETTINGS = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
-            "data.calibration.count=160", "budget.parameters=4.9", "refine.epochs=3", "checkpoint.every=0.2"]
+            "data.calibration.count=160", "budget.parameters=4.9", "budget.corrections=1", "refine.epochs=3", "checkpoint.every=0.2"]
 
 
 class Job:

@@ -108,6 +108,7 @@ struct Budget {
   std::vector<std::string> keep;                        ///< globs of layer names
   Spread spread = Spread::network;                      ///< by what the output loses, or every layer by one factor
   std::int64_t minimum_rank = 1;                        ///< of a layer that has a low-rank part
+  std::int64_t corrections = 0;                         ///< sweeps that may follow the first one
   std::int64_t multiple = 1;                            ///< ranks and numbers of kept groups are multiples of it
 };
 

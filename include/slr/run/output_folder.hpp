@@ -23,6 +23,7 @@ struct OutputFiles {
   [[nodiscard]] std::filesystem::path calibration() const { return folder / "calibration.h5"; }
   [[nodiscard]] std::filesystem::path calibration_parts() const { return folder / ".calibration"; } ///< of it
   [[nodiscard]] std::filesystem::path features() const { return folder / "features"; }
+  [[nodiscard]] std::filesystem::path corrected_inputs() const { return folder / ".corrected"; } ///< not yet accepted
   [[nodiscard]] std::filesystem::path features_view() const { return folder / "features.h5"; }
   [[nodiscard]] std::filesystem::path curves() const { return folder / "curves.json"; }
   [[nodiscard]] std::filesystem::path checkpoint() const { return folder / "checkpoint.h5"; }

@@ -85,12 +85,13 @@ struct Allotment {
 /// (calibration.inputs: compressed), writes these inputs into shards below `features_folder`, replaces the layer, and
 /// goes on. What an earlier start of the job had solved is not solved again. With the original inputs no images are
 /// needed (`feed` may be null), and shards that have inputs X of their own are fitted on those. `parameter_limit`:
-/// relaxed, what all layers together may cost. Collective; the same result on every rank.
+/// relaxed, what all layers together may cost. `solved`: the first layers, where they are known. Collective; the same
+/// result on every rank.
 [[nodiscard]] SweepResult sweep(const Communicator& comm, const Grid& row_grid, const Network& network,
                                 const std::vector<std::string>& dense_reasons, const Allotment& allotment,
                                 const store::FeatureSet& features, const ImageFeed* feed, const Configuration& config,
                                 std::optional<std::int64_t> parameter_limit, const std::filesystem::path& inputs_folder,
-                                Progress& progress, Checkpoints& checkpoints);
+                                Progress& progress, Checkpoints& checkpoints, std::vector<LayerOutcome> solved = {});
 
 /// What an earlier start had solved: layers from the first on. Collective.
 [[nodiscard]] std::vector<LayerOutcome> restore_outcomes(Checkpoints& checkpoints, const Network& network);
