@@ -29,6 +29,7 @@ constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
 constexpr double largest_probe_macs = 1e12;
 constexpr double largest_layer_macs = 6e11;                   // of all probes of a layer; one is made in any case
 constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
+constexpr double far_apart = 30; // KL divergences of which two points do not tell what lies between them
 
 /// How often the network is measured with a layer replaced.
 enum class Probing {
@@ -51,6 +52,14 @@ bool is_probed(std::size_t row, std::size_t point, std::size_t points, Probing p
   if (probing == Probing::twice || (probing == Probing::once && row == 0))
     return point == quarter || point == points - 1 - quarter;
   return point == points / 2 && (row == 0 || probing == Probing::once);
+}
+
+/// Whether the point in the middle of a row is worth a run of the network, too.
+bool needs_middle(const CurveRow& row) {
+  std::vector<double> measured;
+  for (const auto& point : row)
+    if (point.kl) measured.push_back(std::max(*point.kl, smallest_kl));
+  return measured.size() == 2 && !row[row.size() / 2].kl && measured.back() > far_apart * measured.front();
 }
 
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
@@ -207,6 +216,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
     const auto probing = affordable_probing(behind[i] * static_cast<double>(judged), rows.size());
     for (const auto& row : rows) {
       CurveRow points;
+      const auto first = at;
       for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
         const auto& point = path.points[at];
         points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
@@ -216,6 +226,11 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
         const auto compressed = compressed_layer(point.factors, layer);
         if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
         if (is_timed) points.back().latency = stopwatch.layer(layer, &compressed);
+      }
+      if (const auto middle = points.size() / 2; probing == Probing::twice && needs_middle(points)) {
+        const auto& factors = path.points[first + middle].factors;
+        points[middle].kl =
+            probe.kl_with(layer, compressed_layer(factors, layer.rows, layer.cols, layer.window_area()));
       }
       curves[i].rows.push_back(std::move(points));
     }
@@ -227,27 +242,47 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
 
 namespace {
 
-/// log KL = a + b log error
-struct HarmLaw {
-  double a = 0, b = 1;
-};
-
-/// Through a row's measured points; that of the row before where nothing was measured, and with its slope where a
-/// single point, or two close ones, tell none.
-HarmLaw harm_law(const CurveRow& row, const HarmLaw& before) {
-  std::vector<std::pair<double, double>> measured;
-  for (const auto& point : row)
-    if (point.kl)
-      measured.emplace_back(std::log(std::max(point.error_selection, smallest_error)),
+/// The logarithm of the KL divergence as a function of the error's.
+class HarmLaw {
+public:
+  /// Through a row's measured points: log KL = a + b log error for one or two of them, with the slope before where they
+  /// tell none; for more, lines from each to the next, and on beyond the outer ones.
+  HarmLaw(const CurveRow& row, double slope_before) : slope_(slope_before) {
+    for (const auto& point : row)
+      if (point.kl)
+        knots_.emplace_back(std::log(std::max(point.error_selection, smallest_error)),
                             std::log(std::max(*point.kl, smallest_kl)));
-  HarmLaw law = before;
-  if (measured.empty()) return law;
-  const auto [x0, y0] = measured.front();
-  const auto [x1, y1] = measured.back();
-  if (std::abs(x1 - x0) > 0.1) law.b = std::clamp((y1 - y0) / (x1 - x0), 0.5, 2.0);
-  law.a = (y0 + y1) / 2 - law.b * (x0 + x1) / 2;
-  return law;
-}
+    std::sort(knots_.begin(), knots_.end());
+    if (!knots_.empty()) slope_ = slope(knots_.front(), knots_.back());
+  }
+  [[nodiscard]] bool is_measured() const { return !knots_.empty(); }
+  [[nodiscard]] double slope() const { return slope_; }
+  [[nodiscard]] double at(double log_error) const {
+    if (knots_.empty()) return log_error;
+    if (knots_.size() < 3) { // through their middle
+      const auto [x0, y0] = knots_.front();
+      const auto [x1, y1] = knots_.back();
+      return (y0 + y1) / 2 + slope_ * (log_error - (x0 + x1) / 2);
+    }
+    if (log_error <= knots_.front().first) return beyond(knots_[0], knots_[1], knots_.front(), log_error);
+    const auto right =
+        std::find_if(knots_.begin() + 1, knots_.end() - 1, [&](const Knot& knot) { return knot.first >= log_error; });
+    const auto left = right - 1;
+    if (log_error >= knots_.back().first) return beyond(*left, *right, knots_.back(), log_error);
+    return std::lerp(left->second, right->second, (log_error - left->first) / (right->first - left->first));
+  }
+
+private:
+  using Knot = std::pair<double, double>;
+  [[nodiscard]] double slope(const Knot& a, const Knot& b) const {
+    return b.first - a.first > 0.1 ? std::clamp((b.second - a.second) / (b.first - a.first), 0.5, 2.0) : slope_;
+  }
+  [[nodiscard]] double beyond(const Knot& a, const Knot& b, const Knot& end, double log_error) const {
+    return end.second + slope(a, b) * (log_error - end.first);
+  }
+  std::vector<Knot> knots_; ///< by error
+  double slope_;
+};
 
 /// A row at every rank, descending.
 std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law) {
@@ -263,7 +298,7 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law)
     return std::max(t1 + slope * (static_cast<double>(rank) - r1), 0.5 * t1);
   };
   const auto at = [&](Split split, double log_error) {
-    return PredictedPoint{split, std::exp(log_error), std::exp(law.a + law.b * log_error), latency_at(split.rank)};
+    return PredictedPoint{split, std::exp(log_error), std::exp(law.at(log_error)), latency_at(split.rank)};
   };
   std::vector<PredictedPoint> result;
   for (std::size_t i = 0; i < row.size(); ++i) {
@@ -283,10 +318,11 @@ std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law)
 
 std::vector<PredictedPoint> predict(const LayerCurve& curve) {
   std::vector<PredictedPoint> result, before;
-  HarmLaw law;
+  std::optional<HarmLaw> law;
   for (const auto& row : curve.rows) {
-    law = harm_law(row, law);
-    const auto now = predict_row(row, law);
+    HarmLaw next(row, law ? law->slope() : 1);
+    if (!law || next.is_measured()) law = std::move(next); // else that of the row before
+    const auto now = predict_row(row, *law);
     // Ranks that both rows have: both lists are consecutive and descending.
     for (const auto& a : before) {
       const auto offset = now.empty() ? -1 : now.front().split.rank - a.split.rank;

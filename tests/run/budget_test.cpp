@@ -112,6 +112,20 @@ TEST(Predict, FillsInRanksAndGroups) {
     }
 }
 
+TEST(Predict, GoesThroughThreeMeasuredPoints) {
+  LayerCurve curve;
+  curve.rows.push_back(
+      {{{0, 8}, 0.01, 0.001, {}}, {{0, 4}, 0.1, 0.004, {}}, {{0, 2}, 0.3, std::nullopt, {}}, {{0, 1}, 0.5, 0.6, {}}});
+  // On lines through the logarithms: 4 times per decade, then 150 times within a factor of five.
+  std::map<std::int64_t, PredictedPoint> by_rank;
+  for (const auto& point : predict(curve)) by_rank[point.split.rank] = point;
+  EXPECT_NEAR(by_rank[8].kl, 0.001, 1e-15);
+  EXPECT_NEAR(by_rank[6].kl, 0.001 * std::pow(4, std::log10(by_rank[6].error / 0.01)), 1e-12);
+  EXPECT_NEAR(by_rank[4].kl, 0.004, 1e-15);
+  EXPECT_NEAR(by_rank[2].kl, 0.004 * std::pow(150, std::log(by_rank[2].error / 0.1) / std::log(5)), 1e-9);
+  EXPECT_NEAR(by_rank[1].kl, 0.6, 1e-12);
+}
+
 TEST(Curves, SurviveTheirFile) {
   const Curves curves{0.25, {made_up(), {}}};
   const auto again = curves_from_text(curves_text(curves));

@@ -54,7 +54,7 @@ struct PredictedPoint {
 };
 /// Every rank of every row between its largest and smallest, and as many between neighbouring rows. Errors are
 /// interpolated (their logarithm against the rank, then against the groups); the KL divergence is a error^b through the
-/// measured points of the row. Local.
+/// measured points of the row, piece by piece if there are more than two. Local.
 [[nodiscard]] std::vector<PredictedPoint> predict(const LayerCurve& curve);
 
 } // namespace slr::run
