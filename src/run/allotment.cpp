@@ -19,8 +19,32 @@ Allotment no_limit(const Network& network) {
 namespace {
 
 constexpr int spending_rounds = 10;
+constexpr int most_exchanges = 40, exchanges_at_once = 8; // counts of a network as it is written
 constexpr auto parameters = index_of(Resource::parameters), macs = index_of(Resource::macs),
                latency = index_of(Resource::latency);
+
+/// Another choice of one layer.
+struct Exchange {
+  double gain = 0;
+  std::size_t layer = 0, choice = 0;
+};
+
+/// Exchanges that lower the harm and cost no more than is left, the largest gain first.
+std::vector<Exchange> exchanges_within(const std::vector<ChoiceCurve>& choices, const std::vector<std::size_t>& chosen,
+                                       const std::vector<std::int64_t>& slack) {
+  std::vector<Exchange> result;
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    const auto& now = choices[i][chosen[i]];
+    for (std::size_t c = 0; c < choices[i].size(); ++c) {
+      const auto& other = choices[i][c];
+      bool fits = other.harm < now.harm;
+      for (std::size_t j = 0; j < slack.size(); ++j) fits = fits && other.costs[j] - now.costs[j] <= slack[j];
+      if (fits) result.push_back({now.harm - other.harm, i, c});
+    }
+  }
+  std::stable_sort(result.begin(), result.end(), [](const auto& a, const auto& b) { return a.gain > b.gain; });
+  return result;
+}
 
 /// Whether the configuration's roundings allow it.
 bool is_allowed(Split split, const Budget& budget) {
@@ -112,6 +136,34 @@ Allotment allot(const Network& network, const std::vector<std::string>& dense_re
       share /= 2;
     }
   }
+  // Where an allocation anew does not fit as it is written, one layer after the other takes what it can.
+  const auto slack_of = [&](const Allocation& spent) {
+    const auto written = cost_as_written(network, chosen_splits(spent));
+    std::vector<std::int64_t> slack;
+    for (std::size_t j = 0; j < limited.size(); ++j)
+      slack.push_back(limited[j] == latency ? left[j] - spent.costs[j] : point.limits[j].at_most - written[limited[j]]);
+    return slack;
+  };
+  auto slack = allocation ? slack_of(*allocation) : std::vector<std::int64_t>{};
+  const auto take_best = [&](int& counted) {
+    const auto exchanges = exchanges_within(choices, allocation->chosen, slack);
+    for (std::size_t e = 0; e < std::min<std::size_t>(exchanges.size(), exchanges_at_once); ++e, ++counted) {
+      const auto& [gain, i, choice] = exchanges[e];
+      auto next = *allocation;
+      for (std::size_t j = 0; j < limited.size(); ++j)
+        next.costs[j] += choices[i][choice].costs[j] - choices[i][next.chosen[i]].costs[j];
+      next.chosen[i] = choice;
+      next.harm -= gain;
+      const auto rest = slack_of(next);
+      if (std::any_of(rest.begin(), rest.end(), [](std::int64_t s) { return s < 0; })) continue;
+      allocation = std::move(next);
+      slack = rest;
+      return true;
+    }
+    return false;
+  };
+  for (int counted = 0; allocation && counted < most_exchanges;)
+    if (!take_best(counted)) break;
   if (!allocation)
     throw Error(ExitCode::configuration, config.where("budget") +
                                              ": the layers have no structures as small as the budget asks for; allow "
