@@ -34,6 +34,15 @@ def digest(file):
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def counted(file):
+    """What an independent reader counts; none where it is not installed."""
+    done = subprocess.run([str(pathlib.Path(__file__).parent / "count_onnx.py"), str(file)], stdout=subprocess.PIPE,
+                          text=True, timeout=240)
+    if done.returncode not in (0, 77):
+        sys.exit(f"count_onnx.py ended with {done.returncode} for {file}")
+    return json.loads(done.stdout) if done.returncode == 0 else {}
+
+
 def main():
     binaries, work, kind = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve(), sys.argv[3]
     kind, grouping = ("constrained", kind) if kind in ("column", "filter") else (kind, "channel")
@@ -73,6 +82,9 @@ def main():
             failures.append(f"the KL divergence on {ranks} ranks has other bits")
 
     last = work / f"ranks-{all_ranks[0]}"
+    for what, count in counted(last / "compressed.onnx").items():
+        if first["report"]["model"][f"{what}_after"] != count:
+            failures.append(f"{what}: {first['report']['model'][f'{what}_after']} in the report, {count} in the file")
     run(2, binaries / "slr_compress", "--reproduce", last / "manifest.json", "--set", f"output={work / 'again'}")
     run(1, binaries / "slr_inspect", last, "--verify")
     again = run(1, binaries / "slr_compress", ROOT / "configs/fashion_mnist.yaml", *overrides, "--set", f"output={last}")
