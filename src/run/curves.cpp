@@ -199,6 +199,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
       rows = rows_of(layer, dense_parameters(network, layer), way != LeastSquares::gram);
       if (rows.empty()) continue;
       const auto statistics = measure(comm, row_grid, problem, way);
+      announce_behind(comm, network, dense_reasons, i, features, share);
       path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
     } catch (const Error& error) {
       if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;

@@ -226,6 +226,22 @@ std::vector<float> inputs_in(const store::FeatureSet& shards, const std::string&
                      std::ssize(samples));
 }
 
+void announce_behind(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+                     std::size_t layer, const store::FeatureSet& features, Share share) {
+  using store::Quantity;
+  do ++layer;
+  while (layer < dense_reasons.size() && !dense_reasons[layer].empty());
+  if (layer >= dense_reasons.size()) return;
+  const auto& name = network.layers[layer].name;
+  collectively(comm, [&] {
+    const auto samples = samples_of_share(features, name, share);
+    const auto first = samples.data() - features.samples(name).data();
+    const bool has_original = features.has(name, Quantity::original_inputs);
+    for (const auto quantity : {has_original ? Quantity::original_inputs : Quantity::inputs, Quantity::outputs})
+      features.announce(name, quantity, first, std::ssize(samples));
+  });
+}
+
 PreparedProblem prepare_problem(const Communicator& comm, const Network& network, const graph::Layer& layer,
                                 const store::FeatureSet& features, Share share, const std::vector<float>& given,
                                 std::int64_t thinning) {

@@ -65,8 +65,9 @@ void LayerSweep::solve() {
   solve_or_keep_dense(job_, outcome, [&] {
     const auto inputs = inputs_of_next(true);
     if (frontier_) rewrite_inputs(job_, layer, share_, inputs, inputs_folder_);
-    solve_layer(job_, prepare_problem(job_.comm, job_.network, layer, job_.features, share_, inputs), i, allowance(),
-                outcome);
+    const auto prepared = prepare_problem(job_.comm, job_.network, layer, job_.features, share_, inputs);
+    announce_behind(job_.comm, job_.network, reasons_, i, job_.features, share_);
+    solve_layer(job_, prepared, i, allowance(), outcome);
   });
   outcome.seconds = seconds_since(start);
   put(std::move(outcome));

@@ -105,6 +105,21 @@ std::vector<float> FeatureSet::read_positions(const Table& wanted, Quantity quan
   return out;
 }
 
+void FeatureSet::announce(const std::string& layer, Quantity quantity, std::int64_t first, std::int64_t count) const {
+  if (!has(layer, quantity)) return;
+  const auto places =
+      locations(layer, quantity).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+  struct Rows {
+    std::int64_t first = 0, end = 0;
+  };
+  std::map<std::int32_t, Rows> rows; // by file
+  for (const auto& place : places) {
+    auto& here = rows.try_emplace(place.file, Rows{place.row, place.row + 1}).first->second;
+    here = {std::min(here.first, place.row), std::max(here.end, place.row + 1)};
+  }
+  for (const auto& [file, range] : rows) reader(file).announce(layer, quantity, range.first, range.end - range.first);
+}
+
 const ShardReader& FeatureSet::reader(std::int32_t file) const {
   for (const auto& [number, reader] : open_)
     if (number == file) return reader;

@@ -46,12 +46,6 @@ herr_t take_name(hid_t /*group*/, const char* name, const H5L_info_t* /*info*/, 
   return 0;
 }
 
-/// The descriptor that HDF5 writes a file through; -1 if it does not tell.
-int descriptor_of(hid_t file) {
-  void* handle = nullptr;
-  return H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 && handle ? *static_cast<int*>(handle) : -1;
-}
-
 /// Lets HDF5 write the rest of a file that is given up into memory. To close it HDF5 writes what it holds back; if that
 /// fails (the disk is full) it keeps the broken file, and crashes over it in MPI_Finalize.
 void divert(hid_t file) {
@@ -94,6 +88,11 @@ void expect_some_space(const fs::path& temporary, const fs::path& path) {
 }
 
 } // namespace
+
+int descriptor_of(hid_t file) {
+  void* handle = nullptr;
+  return H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 && handle ? *static_cast<int*>(handle) : -1;
+}
 
 Hdf5File::State::~State() {
   if (!temporary.empty() && file.is_valid()) divert(file.get());

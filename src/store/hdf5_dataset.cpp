@@ -5,6 +5,7 @@
 #include "slr/base/trace.hpp"
 
 #include <algorithm>
+#include <fcntl.h>
 #include <set>
 
 namespace slr::store {
@@ -189,6 +190,30 @@ void Hdf5Dataset::read_rows(std::int64_t first, std::int64_t count, std::span<T>
   check_hdf5(
       H5Dread(state_->dataset.get(), memory_type<T>(), memory_space.get(), file_space.get(), H5P_DEFAULT, out.data()),
       doing, state_->path);
+}
+
+std::int64_t Hdf5Dataset::announce_rows(std::int64_t first, std::int64_t count) const {
+  const auto& info = state_->info;
+  require(first >= 0 && count >= 0 && first <= info.rows() && count <= info.rows() - first,
+          "rows outside a dataset were announced");
+  if (count == 0 || !info.is_chunked()) return 0;
+  const FileHandle file(H5Iget_file_id(state_->dataset.get()));
+  const int descriptor = file.is_valid() ? descriptor_of(file.get()) : -1;
+  if (descriptor < 0) return 0;
+  std::int64_t announced = 0;
+  std::vector<hsize_t> corner(info.dims.size(), 0);
+  for (auto row = first / info.chunk_rows * info.chunk_rows; row < first + count; row += info.chunk_rows) {
+    corner[0] = static_cast<hsize_t>(row);
+    unsigned filters = 0;
+    haddr_t address = HADDR_UNDEF;
+    hsize_t bytes = 0;
+    const bool is_known =
+        H5Dget_chunk_info_by_coord(state_->dataset.get(), corner.data(), &filters, &address, &bytes) >= 0;
+    if (!is_known || address == HADDR_UNDEF) continue; // reading tells what is wrong
+    if (posix_fadvise(descriptor, static_cast<off_t>(address), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED) == 0)
+      announced += static_cast<std::int64_t>(bytes);
+  }
+  return announced;
 }
 
 template <Element T>

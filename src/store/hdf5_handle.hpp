@@ -101,6 +101,9 @@ template <Element T>
     return H5T_STD_I64LE;
 }
 
+/// The descriptor that HDF5 reads and writes a file through; -1 if it does not tell.
+[[nodiscard]] int descriptor_of(hid_t file);
+
 /// Creation properties of a group, dataset or file without the times that would differ from run to run.
 [[nodiscard]] PropertyHandle timeless(hid_t property_class, const std::filesystem::path& file);
 /// Creation properties of a dataset in chunks, checksummed, zeros in what a last chunk has too much.

@@ -163,6 +163,11 @@ void ShardReader::read(const std::string& name, Quantity quantity, std::span<con
   }
 }
 
+void ShardReader::announce(const std::string& name, Quantity quantity, std::int64_t first, std::int64_t count) const {
+  const auto& found = layer(name);
+  (void)file_.dataset(found.group + "/" + dataset_name(quantity)).announce_rows(first, count);
+}
+
 void ShardReader::throw_not_finite(const Layer& found, Quantity quantity, std::int64_t row) const {
   const bool has_number = found.has_samples;
   const auto number = has_number ? samples(found.layer.name)[static_cast<std::size_t>(row)] : row;

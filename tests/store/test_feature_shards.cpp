@@ -172,6 +172,16 @@ TEST_F(FeatureShards, RowsOfManyChunksAreReadInPieces) {
   const auto numbers = numbers_to(rows);
   EXPECT_TRUE(shard.read("fc", Quantity::outputs, 20, 40) ==
               rows_of(Quantity::outputs, std::span(numbers).subspan(20, 40), 2));
+  // Announced are whole chunks with their checksums; what is missing is passed over.
+  const auto file = Hdf5File::open(shard_file(folder / "set", 0, 1));
+  const auto x = file.dataset(shard.layer("fc").group + "/X0");
+  const auto chunk = x.info().chunk_rows * width * std::int64_t(sizeof(float)) + 4;
+  EXPECT_EQ(x.announce_rows(0, 0), 0);
+  EXPECT_EQ(x.announce_rows(0, 1), chunk);
+  EXPECT_EQ(x.announce_rows(x.info().chunk_rows - 1, 2), 2 * chunk);
+  EXPECT_EQ(x.announce_rows(0, rows), (rows + x.info().chunk_rows - 1) / x.info().chunk_rows * chunk);
+  features.announce("fc", Quantity::original_inputs, 3, 60);
+  features.announce("fc", Quantity::outputs, 0, 0);
 }
 
 TEST_F(FeatureShards, LayerNamesSurvive) {

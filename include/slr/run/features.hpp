@@ -105,6 +105,11 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
 /// What `write_inputs` wrote, perhaps on other ranks, of this rank's images. Local.
 [[nodiscard]] std::vector<float> inputs_in(const store::FeatureSet& shards, const std::string& layer, Share share);
 
+/// Has the system fetch what `prepare_problem` will read of the shards for the first layer behind this one that does
+/// not stay dense, while this one is computed. Collective, does not wait for the disk.
+void announce_behind(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+                     std::size_t layer, const store::FeatureSet& features, Share share);
+
 /// The problem of a layer on this rank's images: Y and X0 from the shards, X given (empty: that of the shards, where
 /// one of X and X0 stands for the other if it is missing). The inputs are rounded (`scale`). Of the fit samples every
 /// `thinning`-th block of images is taken. Collective.

@@ -141,6 +141,9 @@ public:
   /// \pre `rows` increase in RowCopy::row and lie in the dataset; out holds every RowCopy::to. \throws as `read`.
   void read(const std::string& layer, Quantity quantity, std::span<const RowCopy> rows, std::span<float> out) const;
 
+  /// Has the system fetch rows [first, first + count) of a quantity that is there, see Hdf5Dataset::announce_rows.
+  void announce(const std::string& layer, Quantity quantity, std::int64_t first, std::int64_t count) const;
+
 private:
   void find_layers(const std::string& group, int depth);
   [[nodiscard]] Layer describe_layer(const std::string& group) const;
