@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The three schedules on a small job: the same results for every number of ranks and groups, and clean ends.
 
-    tests/jobs/schedules.py BIN_DIR WORK_DIR parallel|pipelined|ends [CASES]
+    tests/jobs/schedules.py BIN_DIR WORK_DIR parallel|pipelined|branches|delays|ends [CASES]
 
 CASES: only so many of them, and batches of two items (all)
 """
@@ -28,8 +28,9 @@ def command(binaries, ranks, output, settings):
             *[word for s in SMALL + [f"output={output}"] + settings for word in ("--set", s)]]
 
 
-def run(binaries, ranks, output, settings, code=0, environment=None):
-    done = subprocess.run(command(binaries, ranks, output, settings), env=dict(ENVIRONMENT, **(environment or {})),
+def run(binaries, ranks, output, settings, code=0, environment=None, more=()):
+    done = subprocess.run([*command(binaries, ranks, output, settings), *more],
+                          env=dict(ENVIRONMENT, **(environment or {})),
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
     if done.returncode != code:
         sys.exit(f"{output.name} ended with {done.returncode} instead of {code}:\n{done.stdout[-3000:]}")
@@ -77,6 +78,46 @@ def pipelined(binaries, work, cases):
                 sys.exit(f"{output.name}/{name} has other bits than the sequential one")
         if json.loads((output / "report.json").read_text())["pipeline"]["groups"].__len__() != groups:
             sys.exit(f"{output.name} had other groups")
+
+
+def branches(binaries, work, cases):
+    """Layers of branches are refitted by different groups at the same time, with the bits of one group."""
+    model = work / "branches.onnx"
+    subprocess.run(["/usr/bin/python3", pathlib.Path(__file__).parent / "write_branches.py", model], check=True)
+    settings = [f"model={model}", "budget.parameters=2", "calibration.images=400", "data.calibration.count=400"]
+    run(binaries, 1, work / "one", settings + schedule("parallel", 1))
+    trace = work / "trace.json"
+    run(binaries, 2, work / "two", settings + schedule("parallel", 2), more=["--trace", str(trace)])
+    if bits(work / "one") != bits(work / "two"):
+        sys.exit("the branches have other bits on two groups")
+    turns = json.loads((work / "two/report.json").read_text())["schedule"]["turns"]
+    group = {t["layer"]: t["group"] for t in turns if t["stage"] == "solve"}
+    side_by_side = ("left", "middle")
+    if {group[layer] for layer in side_by_side} != {1, 2} or group["stem"] is not None:
+        sys.exit(f"the branches are refitted by {group}")
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+    begin = min(e["ts"] for e in events if e["cat"] == "stage" and e["name"] == "solve")
+    spans = [(e["ts"], e["ts"] + e["dur"], e["pid"]) for e in events if e["cat"] == "layer" and e["ts"] >= begin
+             and e["name"].split(",")[0] in side_by_side]
+    if not any(a[2] != b[2] and a[0] < b[1] and b[0] < a[1] for a in spans for b in spans):
+        sys.exit(f"no two branches were refitted at the same time: {spans}")
+
+
+def delays(binaries, work, cases):
+    """Random waits at the boundaries of stages, one seed after the other, never end in a deadlock or in other bits."""
+    settings = ["batch=[{budget: {parameters: 3}}, {budget: {parameters: 6}}, {budget: {parameters: 4}}]",
+                "calibration.images=40", "data.calibration.count=40", "method.iterations=1", "data.validation.count=20"]
+    run(binaries, 1, work / "sequential", settings)
+    for seed in range(1, (cases or 200) + 1):
+        output = work / "delayed"
+        shutil.rmtree(output, ignore_errors=True)
+        ranks, groups = ((3, 3), (4, 3), (4, 4), (2, 2))[seed % 4]
+        run(binaries, ranks, output, settings + schedule("pipelined", groups),
+            environment={"SLR_TEST_DELAYS": str(seed)})
+        for name in ("batch-1", "batch-2", "batch-3"):
+            if bits(output / name) != bits(work / "sequential" / name):
+                sys.exit(f"seed {seed}: {name} has other bits than the sequential one")
+        print(f"seed {seed}", flush=True)
 
 
 def damage(folder, layer):
@@ -135,7 +176,8 @@ def main():
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     cases = int(sys.argv[4]) if len(sys.argv) > 4 else None
-    {"parallel": parallel, "pipelined": pipelined, "ends": ends}[mode](binaries, work, cases)
+    modes = {"parallel": parallel, "pipelined": pipelined, "branches": branches, "delays": delays, "ends": ends}
+    modes[mode](binaries, work, cases)
     print(f"{mode}: as it should be")
 
 
