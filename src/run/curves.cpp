@@ -229,9 +229,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
         if (is_timed) points.back().latency = stopwatch.layer(layer, &compressed);
       }
       if (const auto middle = points.size() / 2; probing == Probing::twice && needs_middle(points)) {
-        const auto& factors = path.points[first + middle].factors;
-        points[middle].kl =
-            probe.kl_with(layer, compressed_layer(factors, layer.rows, layer.cols, layer.window_area()));
+        points[middle].kl = probe.kl_with(layer, compressed_layer(path.points[first + middle].factors, layer));
       }
       curves[i].rows.push_back(std::move(points));
     }
