@@ -106,7 +106,7 @@ void write_inputs(const Communicator& comm, const Network& network, const graph:
 [[nodiscard]] std::vector<float> inputs_in(const store::FeatureSet& shards, const std::string& layer, Share share);
 
 /// Has the system fetch what `prepare_problem` will read of the shards for the first layer behind this one that does
-/// not stay dense, while this one is computed. Collective, does not wait for the disk.
+/// not stay dense, while this one is computed. Collective.
 void announce_behind(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
                      std::size_t layer, const store::FeatureSet& features, Share share);
 

@@ -48,7 +48,7 @@ public:
                                         std::span<const std::int64_t> sample_numbers) const;
 
   /// Has the system fetch the rows at these positions while this rank computes, so that `read` finds them in memory.
-  /// Local, does not wait. A quantity that is missing is passed over. \pre as `read` \throws as `read`
+  /// Local; see Hdf5Dataset::announce_rows. A quantity that is missing is passed over. \pre as `read` \throws as `read`
   void announce(const std::string& layer, Quantity quantity, std::int64_t first, std::int64_t count) const;
 
   /// Where a row lies.

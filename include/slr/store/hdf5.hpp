@@ -67,7 +67,8 @@ public:
   void read_rows(std::int64_t first, std::int64_t count, std::span<T> out) const;
 
   /// Has the system fetch the stored bytes of these rows while this rank computes: what `read_rows` then finds in
-  /// memory. Returns how many bytes were asked for; never fails. Local, does not wait. \pre as read_rows
+  /// memory. Returns how many bytes were asked for; never fails. Local; a slow disk may take a while to accept the
+  /// request. \pre as read_rows
   std::int64_t announce_rows(std::int64_t first, std::int64_t count) const;
 
   /// The whole dataset. \throws as read_rows.
