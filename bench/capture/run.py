@@ -5,7 +5,7 @@ writing of the shards beside it against a plain write of as many bytes.
     SLR_REAL_DATA=FOLDER bench/capture/run.py [--bin build/bin] [NETWORK...]
 
 One rank, one thread; processor time, so that other work on the machine hardly counts. Forward pass and sampling are
-those of slr_calibrate's own account (in run.log), per image: the difference between two runs of different numbers of
+those of slr_calibrate's own account (it shows it), per image: the difference between two runs of different numbers of
 images (so that preparing primitives does not count, which ONNX Runtime does not count either), the better of two; ONNX
 Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. Table and
 CSV (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
@@ -33,14 +33,15 @@ NETWORKS = {
 ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([\d.]+) s for files")
 
 
-def seconds_of(words, environment, output):
+def seconds_of(words, environment):
     """Processor time of the network and the samples, of the shards, and of the whole process."""
     def used():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
     begin = used()
-    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    account = ACCOUNT.search((output / "run.log").read_text())
+    shown = subprocess.run(words, check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True).stdout
+    account = ACCOUNT.search(shown)
     return float(account[1]), float(account[3]), used() - begin
 
 
@@ -67,7 +68,7 @@ def capture_seconds(binaries, network, pack, counts, work, environment):
         words = [binaries / "slr_calibrate", ROOT / f"jobs/real_networks/{network}.yaml", "--fresh",
                  "--set", f"data.calibration={packed}", "--set", f"calibration.images={count}",
                  "--set", f"output={output}"]
-        trials = [seconds_of(words, environment, output) for _ in range(2)]
+        trials = [seconds_of(words, environment) for _ in range(2)]
         times.append([min(trial[i] for trial in trials) for i in range(3)])
     size = sum(file.stat().st_size for file in (output / "features").glob("shard-*.h5"))
     images = counts[1] - counts[0]
