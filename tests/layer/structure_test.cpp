@@ -69,10 +69,10 @@ std::array<std::vector<double>, 2> two_weights(const Communicator& comm, const R
   };
   fixed.start(cross.p);
   auto before = weights(cross.target_mean);
-  FactoredSplitting admm(comm, s.problem, s.scale, s.statistics, 1, 1.6);
-  const auto now = admm.advance(fixed.map(cross.target_mean));
+  FactoredSplitting pass(comm, s.problem, s.scale, s.statistics, 1);
+  const auto now = pass.advance(fixed.map(cross.target_mean));
   fixed.improve_left(now);
-  fixed.improve_right(admm.project(fixed.left_basis()));
+  fixed.improve_right(pass.project(fixed.left_basis()));
   return {before, weights(now.target_mean)};
 }
 
