@@ -13,22 +13,11 @@ namespace {
 
 /// Also the results of several budgets, by the names that such folders have whatever the budgets were.
 std::vector<std::filesystem::path> everything_written(const OutputFiles& files) {
-  std::vector<std::filesystem::path> paths{files.job(),
-                                           files.calibration(),
-                                           files.calibration_parts(),
-                                           files.features(),
-                                           files.features_view(),
-                                           files.curves(),
-                                           files.checkpoint(),
-                                           files.previous_checkpoint(),
-                                           files.layers(),
-                                           files.corrected_inputs(),
-                                           files.machine(),
-                                           files.compressed(),
-                                           files.factors(),
-                                           files.report(),
-                                           files.manifest(),
-                                           files.log()};
+  std::vector<std::filesystem::path> paths{
+      files.job(),           files.calibration(),      files.calibration_parts(), files.features(),
+      files.features_view(), files.curves(),           files.checkpoint(),        files.previous_checkpoint(),
+      files.layers(),        files.corrected_inputs(), files.machine(),           files.compressed(),
+      files.factors(),       files.report(),           files.manifest(),          files.log()};
   for (const auto& entry : std::filesystem::directory_iterator(files.folder)) {
     const auto name = entry.path().filename().string();
     const bool is_point =

@@ -27,9 +27,7 @@ TEST(IterationSteps, ExchangeAboutWhatTheSumsOverTheSamplesTake) {
 }
 
 TEST(IterationSteps, DealTheSamplesInWholeBlocks) {
-  const auto pass = [](std::int64_t ranks) {
-    return iteration_steps(small, ranks).front().each.single_precision;
-  };
+  const auto pass = [](std::int64_t ranks) { return iteration_steps(small, ranks).front().each.single_precision; };
   EXPECT_DOUBLE_EQ(pass(2), 400 * pass(800)); // 800 blocks of 16 for the fit
   EXPECT_DOUBLE_EQ(pass(800), pass(1024));    // some ranks have none
   EXPECT_DOUBLE_EQ(pass(3), 267 * pass(800)); // one has 267, the others 266 or 267
