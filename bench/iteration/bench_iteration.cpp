@@ -121,11 +121,6 @@ std::vector<Iteration> iterate(const Communicator& comm, const LayerProblem& pro
   return result;
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 void print_steps(const std::vector<Iteration>& iterations) {
   const auto line = [&](const char* name, auto&& of) {
     std::vector<double> wall, cpu;
@@ -197,7 +192,6 @@ std::optional<Settings> parse(int argc, char** argv) {
   Settings settings;
   po::options_description options("bench_iteration");
   auto add = options.add_options();
-  add("help", "this text");
   add("rows", po::value(&settings.size.rows)->default_value(settings.size.rows), "output channels");
   add("cols", po::value(&settings.size.cols)->default_value(settings.size.cols), "input channels times kernel area");
   add("group-columns", po::value(&settings.size.group_columns)->default_value(settings.size.group_columns),
@@ -212,13 +206,7 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("seed", po::value(&settings.seed)->default_value(settings.seed), "of the data");
   add("write", po::value(&settings.write), "write the data to this folder");
   add("csv", po::value(&settings.csv), "write a line per iteration to this file");
-  po::variables_map values;
-  po::store(po::parse_command_line(argc, argv, options), values);
-  po::notify(values);
-  if (values.count("help")) {
-    std::cout << options;
-    return std::nullopt;
-  }
+  if (!parse_options(argc, argv, options)) return std::nullopt;
   if (settings.iterations < 1) throw Error(ExitCode::usage, "at least one iteration is needed");
   return settings;
 }

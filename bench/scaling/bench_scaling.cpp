@@ -171,11 +171,6 @@ void multiply() {
   product(1.0);
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
 /// The solve on one rank and on all, in turns with the products on one rank and on all.
 void time(const Communicator& comm, const Settings& settings) {
   const Communicator self(MPI_COMM_SELF);
@@ -213,7 +208,6 @@ std::optional<Settings> parse(int argc, char** argv) {
   Settings settings;
   po::options_description options("bench_scaling");
   auto add = options.add_options();
-  add("help", "this text");
   add("mode", po::value(&settings.mode)->required(), "count, time or replay");
   add("rows", po::value(&settings.size.rows)->default_value(settings.size.rows), "output channels");
   add("cols", po::value(&settings.size.cols)->default_value(settings.size.cols), "input channels times kernel area");
@@ -225,13 +219,7 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("iterations", po::value(&settings.iterations)->default_value(8), "iterations, at least 3");
   add("repetitions", po::value(&settings.repetitions)->default_value(3), "of the timing");
   add("simulated-ranks", po::value(&settings.simulated_ranks)->default_value(64), "of the replay");
-  po::variables_map values;
-  po::store(po::parse_command_line(argc, argv, options), values);
-  if (values.count("help")) {
-    std::cout << options;
-    return std::nullopt;
-  }
-  po::notify(values);
+  if (!parse_options(argc, argv, options)) return std::nullopt;
   if (settings.iterations < 3) throw Error(ExitCode::usage, "at least three iterations are needed");
   return settings;
 }

@@ -262,7 +262,6 @@ std::optional<Settings> parse(int argc, char** argv) {
   Settings settings;
   po::options_description options("bench_svd: singular value engines against p?gesvd");
   auto add = options.add_options();
-  add("help", "this text");
   add("full", po::bool_switch(&settings.full),
       "run p?gesvd at 4096 x 9216 too (minutes each) instead of extrapolating");
   add("small", po::bool_switch(&settings.small_only), "only 512 x 4608");
@@ -272,13 +271,7 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("repeats", po::value(&settings.repeats)->default_value(9), "runs of each fast case");
   add("slow-repeats", po::value(&settings.slow_repeats)->default_value(3), "runs of each slow case");
   add("csv", po::value(&settings.csv), "write the table to this file");
-  po::variables_map values;
-  po::store(po::parse_command_line(argc, argv, options), values);
-  po::notify(values);
-  if (values.count("help")) {
-    std::cout << options;
-    return std::nullopt;
-  }
+  if (!parse_options(argc, argv, options)) return std::nullopt;
   if (settings.repeats < 1 || settings.slow_repeats < 1) throw Error(ExitCode::usage, "at least one run is needed");
   return settings;
 }
