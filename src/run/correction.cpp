@@ -65,9 +65,8 @@ void Correction::run() {
 }
 
 /// Every layer's curve, multiplied by what the layer really does over what the curve said.
-Curves Correction::corrected_curves(double kl) const {
+Curves Correction::corrected_curves(const OutputProbe& probe, double kl) const {
   auto curves = job_.curves;
-  const OutputProbe probe(job_.comm, job_.network, job_.feed, judged_images(job_.network, job_.config));
   for (std::size_t i = 0; i < curves.layers.size(); ++i) {
     const auto said = harm_of(curves.layers[i], allotment().splits[i]);
     if (!said || *said <= 0 || !result_.layers[i].is_compressed) continue;
@@ -92,22 +91,27 @@ double Correction::harm_on(const Curves& curves, const Allotment& allotment) con
   return harm;
 }
 
-double Correction::kl() const {
-  return OutputProbe(job_.comm, job_.network, job_.feed, judged_images(job_.network, job_.config)).kl_of(result_.model);
+/// Holds images and the original network, so none is kept while layers are solved.
+OutputProbe Correction::probe() const {
+  return collectively(job_.comm, [&] {
+    return OutputProbe(job_.comm, job_.network, job_.feed, judged_images(job_.network, job_.config));
+  });
 }
 
 bool Correction::run_round() {
   const Checkpoints::Unit unit(job_.checkpoints, "correction-" + std::to_string(rounds_.size()));
   job_.progress.stage("correct", 0);
   CorrectionRound round;
-  round.kl_before = round.kl_after = kl();
-  const auto curves = corrected_curves(round.kl_before);
+  auto measured = std::optional(probe());
+  round.kl_before = round.kl_after = measured->kl_of(result_.model);
+  const auto curves = corrected_curves(*measured, round.kl_before);
+  measured.reset();
   auto other = allot(job_.network, job_.dense_reasons, curves, job_.point, job_.config);
   round.kl_expected = round.kl_before - harm_on(curves, allotment()) + harm_on(curves, other);
   if (round.kl_expected > (1 - least_gain) * round.kl_before) return false;
   auto next = solve(other, round.layers);
   std::swap(result_, next);
-  round.kl_after = kl();
+  round.kl_after = probe().kl_of(result_.model);
   round.is_accepted = round.kl_after < round.kl_before;
   if (round.is_accepted)
     corrected_ = std::move(other);

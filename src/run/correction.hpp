@@ -1,5 +1,6 @@
 #pragma once
 // Budget moved between layers once all of them are compressed: by what each really does to the network's output.
+#include "output_probe.hpp"
 #include "slr/run/output_folder.hpp"
 #include "slr/run/sweep.hpp"
 
@@ -53,8 +54,8 @@ public:
   [[nodiscard]] const std::vector<CorrectionRound>& rounds() const { return rounds_; }
 
 private:
-  [[nodiscard]] double kl() const;
-  [[nodiscard]] Curves corrected_curves(double kl) const;
+  [[nodiscard]] OutputProbe probe() const;
+  [[nodiscard]] Curves corrected_curves(const OutputProbe& probe, double kl) const;
   [[nodiscard]] double harm_on(const Curves& curves, const Allotment& allotment) const;
   bool run_round(); ///< whether another one may follow
   [[nodiscard]] SweepResult solve(const Allotment& other, std::int64_t& changed);
