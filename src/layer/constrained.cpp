@@ -4,6 +4,7 @@
 #include "slr/base/trace.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/layer/elimination.hpp"
+#include "slr/layer/exchange.hpp"
 #include "slr/layer/kept_rows.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/agree.hpp"
@@ -31,45 +32,58 @@ std::unique_ptr<Candidate> choose_pull(const SolverLayer& layer, const Structure
   return best;
 }
 
-/// Block columns of the inverse second moments (where columns are kept) and of the unrestricted optimum W = P C^-1.
+/// Block columns of P = Tc Xc^T / N + delta W0, of the unrestricted optimum W = P C^-1, and of C^-1 where columns are
+/// kept; on the root Q Q^T = P C^-1 P^T (n x n) where the choice of groups needs it.
 struct Unrestricted {
-  DistMatrix<double> inverse, weights;
+  DistMatrix<double> cross, weights, inverse;
+  std::vector<double> products;
 };
+
+/// W P^T on the root, from panels of columns of one width, so that it has the same bits for every number of ranks.
+/// Collective.
+std::vector<double> products_on_root(const Communicator& comm, const DistMatrix<double>& weights,
+                                     const DistMatrix<double>& cross) {
+  constexpr std::int64_t width = 512;
+  const std::int64_t n = weights.rows(), k = weights.cols();
+  std::vector<double> result(comm.is_root() ? static_cast<std::size_t>(n * n) : 0);
+  for (std::int64_t first = 0; first < k; first += width) {
+    const auto count = std::min(width, k - first);
+    const auto w = gather_columns(weights, GlobalCol(first), count), p = gather_columns(cross, GlobalCol(first), count);
+    if (comm.is_root())
+      blas::gemm(Op::none, Op::transpose, n, n, count, 1.0, w.data(), n, p.data(), n, 1.0, result.data(), n);
+  }
+  return result;
+}
+
 Unrestricted unrestricted(const SolverLayer& layer, const FixedStructure& no_groups, double pull) {
   const auto& problem = layer.problem;
   const std::int64_t k = problem.cols;
-  Unrestricted result{{}, layer.cross.clone()};
+  Unrestricted result{layer.cross.clone(), {}, {}, {}};
+  result.cross.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
+    value += layer.delta(pull) * problem.weights[static_cast<std::size_t>(j.value() * problem.rows + i.value())];
+  });
+  result.weights = result.cross.clone();
+  no_groups.solve(result.weights);
   if (problem.grouping != Grouping::filter) {
     result.inverse = make_block_columns(layer.statistics.grid, k, k, problem.group_columns);
     result.inverse.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
     no_groups.solve(result.inverse);
   }
-  result.weights.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
-    value += layer.delta(pull) * problem.weights[static_cast<std::size_t>(j.value() * problem.rows + i.value())];
-  });
-  no_groups.solve(result.weights);
   return result;
 }
 
-/// The rows to keep beside a low-rank part of the given rank of the others, from Q Q^T = P C^-1 P^T.
-std::vector<std::int64_t> rows_beside(const SolverLayer& layer, const Unrestricted& free, double pull,
-                                      std::int64_t rank, std::int64_t count) {
-  const auto weights = gather_everywhere(free.weights);
-  auto p = gather_everywhere(layer.cross);
-  const auto n = layer.problem.rows, k = layer.problem.cols;
+/// The rows to keep beside a low-rank part of the given rank of the others.
+std::vector<std::int64_t> rows_beside(const SolverLayer& layer, const Unrestricted& free, std::int64_t rank,
+                                      std::int64_t count) {
   std::vector<std::int64_t> rows;
-  on_root(layer.comm, [&] {
-    for (std::size_t i = 0; i < p.size(); ++i) p[i] += layer.delta(pull) * double(layer.problem.weights[i]);
-    std::vector<double> products(static_cast<std::size_t>(n * n));
-    blas::gemm(Op::none, Op::transpose, n, n, k, 1.0, weights.data(), n, p.data(), n, 0.0, products.data(), n);
-    rows = choose_rows(n, products, rank, count);
-  });
+  on_root(layer.comm, [&] { rows = choose_rows(layer.problem.rows, free.products, rank, count); });
   rows.resize(static_cast<std::size_t>(layer.comm.broadcast_value(std::ssize(rows))));
   layer.comm.broadcast(std::span<std::int64_t>(rows));
   return rows;
 }
 
-/// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum.
+/// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum,
+/// then exchanges in which it follows.
 std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestricted& free,
                                         const FixedStructure& no_groups, std::int64_t rank, std::int64_t count) {
   auto rest = free.weights.clone();
@@ -80,7 +94,11 @@ std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestri
       value -= low_rank[static_cast<std::size_t>(j.value() * n + i.value())];
     });
   }
-  return kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), layer.problem.group_columns, count);
+  const auto size = layer.problem.group_columns;
+  auto kept = kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), size, count);
+  if (!is_exchange_affordable(layer.problem.rows, count * size)) return kept;
+  return improve_by_exchange(layer.comm, {layer.statistics.gram, free.cross, no_groups.damping(), free.products, size},
+                             rank, std::move(kept));
 }
 
 /// The inverse of the second moments and the unrestricted optimum, computed when they are first needed.
@@ -93,7 +111,13 @@ public:
     return layer_.choices->groups([&] {
       const TraceSpan span(TraceKind::step, "elimination");
       if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
-      if (layer_.problem.grouping == Grouping::filter) return rows_beside(layer_, *free_, pull_, rank, count);
+      const auto& problem = layer_.problem;
+      const bool by_rows = problem.grouping == Grouping::filter;
+      if (!has_products_ && (by_rows || is_exchange_affordable(problem.rows, count * problem.group_columns))) {
+        free_->products = products_on_root(layer_.comm, free_->weights, free_->cross);
+        has_products_ = true;
+      }
+      if (by_rows) return rows_beside(layer_, *free_, rank, count);
       return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count);
     });
   }
@@ -103,6 +127,7 @@ private:
   const Candidate& no_groups_;
   double pull_;
   std::optional<Unrestricted> free_;
+  bool has_products_ = false;
 };
 
 /// The points of a path, which a stopped solve finds again.

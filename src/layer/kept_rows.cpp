@@ -1,5 +1,6 @@
 #include "slr/layer/kept_rows.hpp"
 
+#include "remainder.hpp"
 #include "structure_parts.hpp"
 
 #include "slr/linalg/blas.hpp"
@@ -69,13 +70,44 @@ public:
     return rows;
   }
 
+  /// Exchanges a row for another as long as that pays: those that are missed least and those that lose most are tried
+  /// in pairs.
+  void exchange() {
+    constexpr int most_rounds = 20;
+    constexpr double least_gain = 1e-9;
+    for (int round = 0; round < most_rounds; ++round) {
+      const auto now = remainder_of(n_, without(best_), rank_);
+      auto lost = losses(best_);
+      std::vector<std::int64_t> inside = best_, outside;
+      for (std::int64_t i = 0; i < n_; ++i)
+        if (!std::binary_search(best_.begin(), best_.end(), i)) outside.push_back(i);
+      const auto loss = [&](auto row) { return lost[std::size_t(row)]; };
+      std::stable_sort(inside.begin(), inside.end(), [&](auto a, auto b) { return loss(a) < loss(b); });
+      std::stable_sort(outside.begin(), outside.end(), [&](auto a, auto b) { return loss(a) > loss(b); });
+      constexpr std::size_t candidates = 6;
+      inside.resize(std::min(inside.size(), candidates));
+      outside.resize(std::min(outside.size(), candidates));
+      double least = now.value * (1 - least_gain);
+      std::vector<std::int64_t> better;
+      for (const auto out : inside)
+        for (const auto in : outside) {
+          auto rows = best_;
+          rows.erase(std::lower_bound(rows.begin(), rows.end(), out));
+          rows.insert(std::lower_bound(rows.begin(), rows.end(), in), in);
+          const double bound = remainder_bound(n_, without(rows), now.leading);
+          if (bound >= least) continue;
+          least = bound;
+          better = std::move(rows);
+        }
+      if (better.empty()) return;
+      best_ = std::move(better);
+    }
+  }
+
   /// What every row loses on the leading right singular vectors of the rows that are not kept.
   [[nodiscard]] std::vector<double> losses(const std::vector<std::int64_t>& kept) const {
     const auto size = static_cast<std::size_t>(n_);
-    auto rest = products_; // Q_G Q_G^T, the rows of F zero
-    for (const auto row : kept)
-      for (std::size_t j = 0; j < size; ++j) rest[j * size + std::size_t(row)] = rest[std::size_t(row) * size + j] = 0;
-    auto half = half_of_svd(n_, rest);
+    auto half = half_of_svd(n_, without(kept));
     const auto r = std::min(rank_, std::ssize(half.sigma));
     half.sigma.resize(static_cast<std::size_t>(r));
     half.left.resize(static_cast<std::size_t>(r) * size);
@@ -117,6 +149,15 @@ public:
   [[nodiscard]] const std::vector<std::int64_t>& best() const { return best_; }
 
 private:
+  /// Q_G Q_G^T, the rows of F zero.
+  [[nodiscard]] std::vector<double> without(const std::vector<std::int64_t>& kept) const {
+    const auto size = static_cast<std::size_t>(n_);
+    auto rest = products_;
+    for (const auto row : kept)
+      for (std::size_t j = 0; j < size; ++j) rest[j * size + std::size_t(row)] = rest[std::size_t(row) * size + j] = 0;
+    return rest;
+  }
+
   std::int64_t n_, rank_, count_;
   const std::vector<double>& products_;
   double least_ = std::numeric_limits<double>::infinity();
@@ -134,6 +175,8 @@ std::vector<std::int64_t> choose_rows(std::int64_t n, const std::vector<double>&
     squares[static_cast<std::size_t>(i)] = products[static_cast<std::size_t>(i * n + i)];
   choice.follow(choice.largest(choice.losses({})));
   choice.follow(choice.largest(squares));
+  constexpr std::int64_t most_rows = 1024; // beyond, the eigenvalues would cost more than they gain
+  if (n <= most_rows) choice.exchange();
   return choice.best();
 }
 

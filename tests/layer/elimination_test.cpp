@@ -1,10 +1,15 @@
-// Backward elimination: planted and dead groups, independence of the ranks; the choice of a split.
+// Backward elimination: planted and dead groups, independence of the ranks; exchanges after it; the choice of a split.
 #include "slr/layer/elimination.hpp"
 
 #include "layer/optimum.hpp"
+#include "slr/dist/redistribute.hpp"
 #include "slr/layer/constrained.hpp"
+#include "slr/layer/exchange.hpp"
+#include "slr/linalg/blas.hpp"
 
 #include <gtest/gtest.h>
+
+#include <numeric>
 
 namespace slr {
 namespace {
@@ -34,6 +39,48 @@ TEST(Elimination, DoesNotDependOnTheRanks) {
   auto a = optimum_of(world, shared, 0.01), b = optimum_of(alone, serial, 0.01);
   EXPECT_EQ(kept_by_elimination(world, std::move(a.inverse), std::move(a.weights), 9, 20),
             kept_by_elimination(alone, std::move(b.inverse), std::move(b.weights), 9, 20));
+}
+
+/// Exchanges from these groups, with a tiny delta.
+std::vector<std::int64_t> exchanged(const Communicator& comm, const Recipe& recipe, std::int64_t rank,
+                                    std::vector<std::int64_t> kept) {
+  const Prepared s(comm, recipe);
+  constexpr double delta = 1e-6;
+  const auto o = optimum_of(comm, s, delta);
+  auto cross = o.cross.clone();
+  const auto n = s.problem.rows, k = s.problem.cols;
+  cross.for_each_local([&](GlobalRow i, GlobalCol j, double& v) {
+    v += delta * s.problem.weights[std::size_t(j.value() * n + i.value())];
+  });
+  const auto w = gather_everywhere(o.weights), p = gather_everywhere(cross);
+  std::vector<double> products(std::size_t(n * n));
+  blas::gemm(Op::none, Op::transpose, n, n, k, 1.0, w.data(), n, p.data(), n, 0.0, products.data(), n);
+  return improve_by_exchange(comm, {s.statistics.gram, cross, delta, products, s.problem.group_columns}, rank,
+                             std::move(kept));
+}
+
+TEST(Exchange, FindsPlantedGroupsFromWrongOnes) {
+  const Communicator world(MPI_COMM_WORLD);
+  const Recipe recipe{.rows = 10, .groups = 12, .samples = 2000, .planted_rank = 2, .planted_groups = {2, 3, 9}};
+  EXPECT_EQ(exchanged(world, recipe, 2, {0, 1, 11}), recipe.planted_groups);
+  EXPECT_EQ(exchanged(world, recipe, 2, recipe.planted_groups), recipe.planted_groups);
+}
+
+TEST(Exchange, LeavesNothingAndEverythingAsTheyAre) {
+  const Communicator world(MPI_COMM_WORLD);
+  const Recipe recipe{.rows = 5, .groups = 3};
+  EXPECT_EQ(exchanged(world, recipe, 1, {}), std::vector<std::int64_t>{});
+  EXPECT_EQ(exchanged(world, recipe, 1, {0, 1, 2}), (std::vector<std::int64_t>{0, 1, 2}));
+}
+
+TEST(Exchange, DoesNotDependOnTheRanks) {
+  const Communicator world(MPI_COMM_WORLD), alone(MPI_COMM_SELF);
+  const Recipe recipe{.rows = 20, .groups = 61, .group_columns = 9, .samples = 700};
+  std::vector<std::int64_t> first(20);
+  std::iota(first.begin(), first.end(), 0);
+  const auto shared = exchanged(world, recipe, 3, first);
+  EXPECT_EQ(shared, exchanged(alone, recipe, 3, first));
+  EXPECT_NE(shared, first);
 }
 
 TEST(SolveSplits, IsNeverWorseThanItsPureCandidates) {

@@ -64,6 +64,7 @@ public:
                  Structure structure, double delta, Engine engine);
 
   [[nodiscard]] const Structure& structure() const { return structure_; }
+  [[nodiscard]] double damping() const { return delta_; } ///< delta with its floor
 
   /// The optimum for P = Tc Xc^T / N (the pull is added here). Collective. n k^2 flops and a truncation.
   /// @pre not the implicit form
