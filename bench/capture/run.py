@@ -7,7 +7,9 @@ writing of the shards beside it against a plain write of as many bytes.
 One rank, one thread; processor time, so that other work on the machine hardly counts. Forward pass and sampling are
 those of slr_calibrate's own account (it shows it), per image: the difference between two runs of different numbers of
 images (so that preparing primitives does not count, which ONNX Runtime does not count either), the better of two; ONNX
-Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. Table and
+Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. The shards' rate
+counts the processor time of arranging, checking and writing them and the time until they are on the disk, that of a plain
+write until the same bytes are there. Table and
 CSV (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
 SLR_REAL_DATA it says so and ends with 0.
 """
@@ -34,7 +36,7 @@ ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([
 
 
 def seconds_of(words, environment):
-    """Processor time of the network and the samples, of the shards, and of the whole process."""
+    """Processor time of the network and the samples, of the writing of shards, and of the whole process."""
     def used():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
@@ -45,17 +47,29 @@ def seconds_of(words, environment):
     return float(account[1]), float(account[3]), used() - begin
 
 
+def flush_seconds(files):
+    """Until the files are on the disk."""
+    begin = time.perf_counter()
+    for file in files:
+        with open(file, "rb+") as opened:
+            os.fsync(opened.fileno())
+    return time.perf_counter() - begin
+
+
 def plain_write_seconds(file, size):
-    """Processor time of a plain write, the better of three."""
+    """A plain write of as many bytes until they are on the disk, the better of three."""
     block, times = os.urandom(1 << 20), []
     for _ in range(3):
+        os.sync()
+        begin = time.perf_counter()
         with open(file, "wb", buffering=0) as out:
-            begin = time.process_time()
             for _ in range(size // len(block)):
                 out.write(block)
-            times.append(time.process_time() - begin)
+            out.write(block[:size % len(block)])
+            os.fsync(out.fileno())
+        times.append(time.perf_counter() - begin)
         file.unlink()
-    return min(times) * size / (size // len(block) * len(block))
+    return min(times)
 
 
 def capture_seconds(binaries, network, pack, counts, work, environment):
@@ -68,9 +82,14 @@ def capture_seconds(binaries, network, pack, counts, work, environment):
         words = [binaries / "slr_calibrate", ROOT / f"jobs/real_networks/{network}.yaml", "--fresh",
                  "--set", f"data.calibration={packed}", "--set", f"calibration.images={count}",
                  "--set", f"output={output}"]
-        trials = [seconds_of(words, environment) for _ in range(2)]
+        trials = []
+        for _ in range(2):
+            os.sync()
+            network_seconds, shard_seconds, all_seconds = seconds_of(words, environment)
+            shards = list((output / "features").glob("shard-*.h5"))
+            trials.append((network_seconds, shard_seconds + flush_seconds(shards), all_seconds))
         times.append([min(trial[i] for trial in trials) for i in range(3)])
-    size = sum(file.stat().st_size for file in (output / "features").glob("shard-*.h5"))
+    size = sum(file.stat().st_size for file in shards)
     images = counts[1] - counts[0]
     return ((times[1][0] - times[0][0]) / images, (times[1][2] - times[0][2]) / images, size / times[1][1] / 1e6,
             size / plain_write_seconds(work / "plain", size) / 1e6)

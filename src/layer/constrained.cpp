@@ -82,10 +82,15 @@ std::vector<std::int64_t> rows_beside(const SolverLayer& layer, const Unrestrict
   return rows;
 }
 
+/// Whether the choice that elimination makes is improved by exchanges: for a result, not for each point of a path,
+/// which would cost more than its iterations.
+enum class Exchanges { none, affordable };
+
 /// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum,
-/// then exchanges in which it follows.
+/// then, if wanted, exchanges in which it follows.
 std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestricted& free,
-                                        const FixedStructure& no_groups, std::int64_t rank, std::int64_t count) {
+                                        const FixedStructure& no_groups, std::int64_t rank, std::int64_t count,
+                                        Exchanges exchanges) {
   auto rest = free.weights.clone();
   if (rank > 0) {
     const auto low_rank = no_groups.low_rank_part(rank);
@@ -96,7 +101,7 @@ std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestri
   }
   const auto size = layer.problem.group_columns;
   auto kept = kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), size, count);
-  if (!is_exchange_affordable(layer.problem.rows, count * size)) return kept;
+  if (exchanges == Exchanges::none) return kept;
   return improve_by_exchange(layer.comm, {layer.statistics.gram, free.cross, no_groups.damping(), free.products, size},
                              rank, std::move(kept));
 }
@@ -104,8 +109,8 @@ std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestri
 /// The inverse of the second moments and the unrestricted optimum, computed when they are first needed.
 class Eliminator {
 public:
-  Eliminator(const SolverLayer& layer, const Candidate& no_groups, double pull)
-      : layer_(layer), no_groups_(no_groups), pull_(pull) {}
+  Eliminator(const SolverLayer& layer, const Candidate& no_groups, double pull, Exchanges exchanges)
+      : layer_(layer), no_groups_(no_groups), pull_(pull), exchanges_(exchanges) {}
   /// The groups to keep beside a low-rank part of the given rank.
   [[nodiscard]] std::vector<std::int64_t> groups(std::int64_t rank, std::int64_t count) {
     return layer_.choices->groups([&] {
@@ -113,12 +118,14 @@ public:
       if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
       const auto& problem = layer_.problem;
       const bool by_rows = problem.grouping == Grouping::filter;
-      if (!has_products_ && (by_rows || is_exchange_affordable(problem.rows, count * problem.group_columns))) {
+      const auto exchanges =
+          is_exchange_affordable(problem.rows, count * problem.group_columns) ? exchanges_ : Exchanges::none;
+      if (!has_products_ && (by_rows || exchanges != Exchanges::none)) {
         free_->products = products_on_root(layer_.comm, free_->weights, free_->cross);
         has_products_ = true;
       }
       if (by_rows) return rows_beside(layer_, *free_, rank, count);
-      return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count);
+      return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count, exchanges);
     });
   }
 
@@ -126,6 +133,7 @@ private:
   const SolverLayer& layer_;
   const Candidate& no_groups_;
   double pull_;
+  Exchanges exchanges_;
   std::optional<Unrestricted> free_;
   bool has_products_ = false;
 };
@@ -220,7 +228,7 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
   auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull);
   std::vector<Structure> structures;
   {
-    Eliminator eliminator(layer, *no_groups, path.pull);
+    Eliminator eliminator(layer, *no_groups, path.pull, Exchanges::none);
     for (const auto& row : rows) {
       structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
       if (row.groups == 0 || row.ranks.empty()) continue;
@@ -262,7 +270,7 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
   std::vector<std::unique_ptr<Candidate>> candidates;
   const bool needs_groups = std::any_of(splits.begin(), splits.end(), [](const Split& s) { return s.groups > 0; });
   if (needs_groups) {
-    Eliminator eliminator(layer, *low_rank, pull);
+    Eliminator eliminator(layer, *low_rank, pull, Exchanges::affordable);
     for (const auto& split : splits)
       if (split.groups > 0)
         candidates.push_back(std::make_unique<Candidate>(

@@ -13,8 +13,9 @@ namespace slr {
 namespace {
 
 constexpr std::int64_t candidates = 6; // on either side of an exchange
+constexpr std::int64_t pool = 24;      // of groups outside that are looked at again after the first round
 constexpr int most_rounds = 20;
-constexpr double least_gain = 1e-9; // of the error: less is rounding
+constexpr double least_gain = 1e-3; // of the error: for less it is not worth a round
 
 std::size_t length(std::int64_t value) {
   return static_cast<std::size_t>(value);
@@ -40,25 +41,29 @@ double beside(std::int64_t n, const std::vector<double>& u, const std::vector<do
   return sum;
 }
 
-/// The places of the `candidates` smallest values, smaller places first among equals.
-std::vector<std::int64_t> smallest(const std::vector<double>& values) {
+/// The places of the `count` smallest values, smaller places first among equals.
+std::vector<std::int64_t> smallest(const std::vector<double>& values, std::int64_t count) {
   std::vector<std::int64_t> places(values.size());
   std::iota(places.begin(), places.end(), std::int64_t(0));
   std::stable_sort(places.begin(), places.end(), [&](auto a, auto b) { return values[length(a)] < values[length(b)]; });
-  places.resize(std::min(places.size(), length(candidates)));
+  places.resize(std::min(places.size(), length(count)));
   return places;
 }
 
 class Exchange {
 public:
   Exchange(const Communicator& comm, const ExchangeProblem& problem, std::int64_t rank, std::vector<std::int64_t> kept)
-      : comm_(comm), problem_(problem), n_(problem.cross.rows()), size_(problem.group_columns),
-        groups_(problem.gram.cols() / problem.group_columns), rank_(rank), kept_(std::move(kept)) {}
+      : comm_(comm), problem_(problem), n_(problem.cross.rows()), size_(problem.group_columns), rank_(rank),
+        kept_(std::move(kept)), is_outside_(length(problem.gram.cols() / size_), true) {
+    for (const auto g : kept_) is_outside_[length(g)] = false;
+  }
 
   std::vector<std::int64_t> run() {
     for (int round = 0; round < most_rounds && factor(); ++round) {
       const auto [place, group] = best_pair(promising());
       if (place < 0) break;
+      is_outside_[length(group)] = false;
+      is_outside_[length(kept_[length(place)])] = true;
       kept_.erase(kept_.begin() + place);
       kept_.insert(std::lower_bound(kept_.begin(), kept_.end(), group), group);
     }
@@ -145,22 +150,28 @@ private:
     return e;
   }
 
-  /// The groups outside S that promise most, and what they bring, on every rank. Collective.
-  std::vector<std::pair<std::int64_t, Entering>> promising() const {
-    std::vector<double> scores(length(groups_), 0.0); // negative: the smallest are wanted
+  /// The groups outside S that promise most, and what they bring, on every rank; the first time the pool is made.
+  /// Collective.
+  std::vector<std::pair<std::int64_t, Entering>> promising() {
+    std::vector<double> scores(is_outside_.size(), 0.0); // negative: the smallest are wanted
     collectively(comm_, [&] {
       for_each_own_group([&](std::int64_t group, std::int64_t first) {
-        if (is_kept(group)) return;
+        if (!is_outside_[length(group)]) return;
         auto e = entering(first);
         if (whiten(n_, size_, std::move(e.schur), e.rest))
           scores[length(group)] = -beside(n_, remainder_.leading, e.rest);
       });
     });
     comm_.allreduce(std::span<double>(scores));
+    if (!has_pool_) {
+      std::fill(is_outside_.begin(), is_outside_.end(), false);
+      for (const auto group : smallest(scores, pool)) is_outside_[length(group)] = scores[length(group)] < 0;
+      has_pool_ = true;
+    }
     std::vector<std::pair<std::int64_t, Entering>> result;
     const auto s = columns();
-    for (const auto group : smallest(scores)) {
-      if (is_kept(group) || scores[length(group)] >= 0) continue;
+    for (const auto group : smallest(scores, candidates)) {
+      if (scores[length(group)] >= 0) continue;
       Entering zero{std::vector<double>(length(s * size_)), std::vector<double>(length(n_ * size_)),
                     std::vector<double>(length(size_ * size_))};
       result.emplace_back(group, std::move(zero));
@@ -194,7 +205,7 @@ private:
         losses.push_back(beside(n_, remainder_.leading, leaving.back()));
       }
       double least = remainder_.value * (1 - least_gain);
-      for (const auto a : smallest(losses)) {
+      for (const auto a : smallest(losses, candidates)) {
         auto without = left_over_;
         const auto& f = leaving[length(a)];
         blas::gemm(Op::none, Op::transpose, n_, n_, size_, 1.0, f.data(), n_, f.data(), n_, 1.0, without.data(), n_);
@@ -235,8 +246,10 @@ private:
 
   const Communicator& comm_;
   const ExchangeProblem& problem_;
-  std::int64_t n_, size_, groups_, rank_;
+  std::int64_t n_, size_, rank_;
   std::vector<std::int64_t> kept_;
+  std::vector<bool> is_outside_; ///< which groups may be taken in
+  bool has_pool_ = false;
   std::vector<double> factor_, kept_cross_; ///< L of C_SS, P_S
   std::vector<double> weights_, left_over_; ///< B and M(S), on the root
   Remainder remainder_;                     ///< its value on the root alone

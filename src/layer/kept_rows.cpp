@@ -74,7 +74,7 @@ public:
   /// in pairs.
   void exchange() {
     constexpr int most_rounds = 20;
-    constexpr double least_gain = 1e-9;
+    constexpr double least_gain = 1e-3; // of the error: for less it is not worth a round
     for (int round = 0; round < most_rounds; ++round) {
       const auto now = remainder_of(n_, without(best_), rank_);
       auto lost = losses(best_);
