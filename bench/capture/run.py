@@ -7,10 +7,10 @@ writing of the shards beside it against a plain write of as many bytes.
 One rank, one thread; processor time, so that other work on the machine hardly counts. Forward pass and sampling are
 those of slr_calibrate's own account (it shows it), per image: the difference between two runs of different numbers of
 images (so that preparing primitives does not count, which ONNX Runtime does not count either), the better of two; ONNX
-Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. The shards' rate
-counts the processor time of arranging, checking and writing them and the time until they are on the disk, that of a plain
-write until the same bytes are there. Table and
-CSV (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
+Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. The
+shards' rate counts the processor time of arranging, checking and writing them and the time until they are on the disk,
+that of a plain write until as many bytes are there. Table and CSV
+(`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
 SLR_REAL_DATA it says so and ends with 0.
 """
 import argparse

@@ -77,7 +77,6 @@ private:
   };
 
   [[nodiscard]] std::int64_t columns() const { return std::ssize(kept_) * size_; } ///< |S|
-  [[nodiscard]] bool is_kept(std::int64_t group) const { return std::binary_search(kept_.begin(), kept_.end(), group); }
   /// The rows S of a local column of C.
   void take_kept_rows(std::int64_t local_column, double* to) const {
     const double* const column = problem_.gram.local().data() + local_column * problem_.gram.lld();
