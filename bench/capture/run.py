@@ -4,12 +4,12 @@ writing of the shards beside it against a plain write of as many bytes.
 
     SLR_REAL_DATA=FOLDER bench/capture/run.py [--bin build/bin] [NETWORK...]
 
-One rank, one thread; processor time, so that other work on the machine hardly counts. Forward pass and sampling are
-those of slr_calibrate's own account (it shows it), per image: the difference between two runs of different numbers of
-images (so that preparing primitives does not count, which ONNX Runtime does not count either), the better of two; ONNX
-Runtime's the best of several batch sizes. `whole` is the same difference of everything that the process does. The
-shards' rate counts the processor time of arranging, checking and writing them and the time until they are on the disk,
-that of a plain write until as many bytes are there. Table and CSV
+One rank, one thread; processor time, so that other work on the machine hardly counts, but for the flushing of files.
+Forward pass and sampling are those of slr_calibrate's own account (it shows it), per image: the difference between two
+runs of different numbers of images (so that preparing primitives does not count, which ONNX Runtime does not count
+either), the better of two; ONNX Runtime's the best of several batch sizes. `whole` is the same difference of everything
+that the process does. The shards' rate counts the processor time of arranging, checking and writing them and the time
+until they are on the disk, that of a plain write until as many bytes are there. Table and CSV
 (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
 SLR_REAL_DATA it says so and ends with 0.
 """
@@ -57,7 +57,7 @@ def flush_seconds(files):
 
 
 def plain_write_seconds(file, size):
-    """A plain write of as many bytes until they are on the disk, the better of three."""
+    """A plain write of as many bytes until they are on the disk, the best of three."""
     block, times = os.urandom(1 << 20), []
     for _ in range(3):
         os.sync()

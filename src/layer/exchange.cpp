@@ -7,15 +7,12 @@
 #include "slr/mpi/agree.hpp"
 
 #include <algorithm>
-#include <numeric>
 
 namespace slr {
 namespace {
 
-constexpr std::int64_t candidates = 6; // on either side of an exchange
-constexpr std::int64_t pool = 24;      // of groups outside that are looked at again after the first round
-constexpr int most_rounds = 20;
-constexpr double least_gain = 1e-3; // of the error: for less it is not worth a round
+constexpr std::int64_t pool = 24;                // of groups outside that are looked at again after the first round
+constexpr std::int64_t most_kept_columns = 2048; // beyond, a rank would hold a large part of C
 
 std::size_t length(std::int64_t value) {
   return static_cast<std::size_t>(value);
@@ -41,15 +38,6 @@ double beside(std::int64_t n, const std::vector<double>& u, const std::vector<do
   return sum;
 }
 
-/// The places of the `count` smallest values, smaller places first among equals.
-std::vector<std::int64_t> smallest(const std::vector<double>& values, std::int64_t count) {
-  std::vector<std::int64_t> places(values.size());
-  std::iota(places.begin(), places.end(), std::int64_t(0));
-  std::stable_sort(places.begin(), places.end(), [&](auto a, auto b) { return values[length(a)] < values[length(b)]; });
-  places.resize(std::min(places.size(), length(count)));
-  return places;
-}
-
 class Exchange {
 public:
   Exchange(const Communicator& comm, const ExchangeProblem& problem, std::int64_t rank, std::vector<std::int64_t> kept)
@@ -59,7 +47,7 @@ public:
   }
 
   std::vector<std::int64_t> run() {
-    for (int round = 0; round < most_rounds && factor(); ++round) {
+    for (int round = 0; round < most_exchanges && factor(); ++round) {
       const auto [place, group] = best_pair(promising());
       if (place < 0) break;
       is_outside_[length(group)] = false;
@@ -105,7 +93,7 @@ private:
         std::copy_n(problem_.cross.local().data() + (first + c) * n_, n_, kept_cross_.data() + to * n_);
       }
     });
-    comm_.allreduce(std::span<double>(factor_)); // one rank owns each column: the sums have its bits
+    comm_.reduce(std::span<double>(factor_), 0); // one rank owns each column: the sums have its bits
     comm_.allreduce(std::span<double>(kept_cross_));
     std::int64_t failed = 0, width = 0;
     on_root(comm_, [&] {
@@ -169,7 +157,7 @@ private:
     }
     std::vector<std::pair<std::int64_t, Entering>> result;
     const auto s = columns();
-    for (const auto group : smallest(scores, candidates)) {
+    for (const auto group : smallest(scores, exchange_candidates)) {
       if (scores[length(group)] >= 0) continue;
       Entering zero{std::vector<double>(length(s * size_)), std::vector<double>(length(n_ * size_)),
                     std::vector<double>(length(size_ * size_))};
@@ -203,8 +191,8 @@ private:
                 "the inverse second moments of kept inputs lost their definiteness");
         losses.push_back(beside(n_, remainder_.leading, leaving.back()));
       }
-      double least = remainder_.value * (1 - least_gain);
-      for (const auto a : smallest(losses, candidates)) {
+      double least = remainder_.value * (1 - least_exchange_gain);
+      for (const auto a : smallest(losses, exchange_candidates)) {
         auto without = left_over_;
         const auto& f = leaving[length(a)];
         blas::gemm(Op::none, Op::transpose, n_, n_, size_, 1.0, f.data(), n_, f.data(), n_, 1.0, without.data(), n_);
@@ -220,8 +208,8 @@ private:
     return {comm_.broadcast_value(place), comm_.broadcast_value(group)};
   }
 
-  /// The bound with a dropped (M without it is given) and b taken in beside what is left of S: with t_a the rows a of
-  /// t,
+  /// The bound with a dropped (M without it is given) and b taken in beside what is left of S; t_a are the rows a of t:
+  ///
   ///   E_b += B_a H_aa^-1 t_a,  S_bb += t_a^T H_aa^-1 t_a.
   [[nodiscard]] double remainder_with(Entering b, std::int64_t a, std::vector<double> h_aa,
                                       const std::vector<double>& without) const {
@@ -257,7 +245,7 @@ private:
 } // namespace
 
 bool is_exchange_affordable(std::int64_t rows, std::int64_t kept_columns) {
-  return rows <= 1024 && kept_columns <= 2048;
+  return rows <= most_exchange_rows && kept_columns <= most_kept_columns;
 }
 
 std::vector<std::int64_t> improve_by_exchange(const Communicator& comm, const ExchangeProblem& problem,

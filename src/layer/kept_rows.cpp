@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 
 namespace slr {
 
@@ -60,39 +59,36 @@ public:
       : n_(n), rank_(target_rank), count_(count), products_(products) {}
 
   /// The `count` largest, increasing.
-  [[nodiscard]] std::vector<std::int64_t> largest(const std::vector<double>& values) const {
-    std::vector<std::int64_t> rows(values.size());
-    std::iota(rows.begin(), rows.end(), 0);
-    std::stable_sort(rows.begin(), rows.end(),
-                     [&](auto a, auto b) { return values[std::size_t(a)] > values[std::size_t(b)]; });
-    rows.resize(static_cast<std::size_t>(count_));
+  [[nodiscard]] std::vector<std::int64_t> largest(std::vector<double> values) const {
+    for (double& v : values) v = -v;
+    auto rows = smallest(values, count_);
     std::sort(rows.begin(), rows.end());
     return rows;
   }
 
-  /// Exchanges a row for another as long as that pays: those that are missed least and those that lose most are tried
+  /// Exchanges a row for another as long as that pays: those that would lose least and those that lose most are tried
   /// in pairs.
   void exchange() {
-    constexpr int most_rounds = 20;
-    constexpr double least_gain = 1e-3; // of the error: for less it is not worth a round
-    for (int round = 0; round < most_rounds; ++round) {
+    for (int round = 0; round < most_exchanges; ++round) {
       const auto now = remainder_of(n_, without(best_), rank_);
-      auto lost = losses(best_);
-      std::vector<std::int64_t> inside = best_, outside;
-      for (std::int64_t i = 0; i < n_; ++i)
-        if (!std::binary_search(best_.begin(), best_.end(), i)) outside.push_back(i);
-      const auto loss = [&](auto row) { return lost[std::size_t(row)]; };
-      std::stable_sort(inside.begin(), inside.end(), [&](auto a, auto b) { return loss(a) < loss(b); });
-      std::stable_sort(outside.begin(), outside.end(), [&](auto a, auto b) { return loss(a) > loss(b); });
-      constexpr std::size_t candidates = 6;
-      inside.resize(std::min(inside.size(), candidates));
-      outside.resize(std::min(outside.size(), candidates));
-      double least = now.value * (1 - least_gain);
+      const auto lost = losses(best_);
+      std::vector<std::int64_t> outside;
+      std::vector<double> losses_inside, gains_outside; // negative: the largest are wanted
+      for (std::int64_t i = 0; i < n_; ++i) {
+        if (std::binary_search(best_.begin(), best_.end(), i)) {
+          losses_inside.push_back(lost[std::size_t(i)]);
+        } else {
+          outside.push_back(i);
+          gains_outside.push_back(-lost[std::size_t(i)]);
+        }
+      }
+      double least = now.value * (1 - least_exchange_gain);
       std::vector<std::int64_t> better;
-      for (const auto out : inside)
-        for (const auto in : outside) {
+      for (const auto place : smallest(losses_inside, exchange_candidates))
+        for (const auto other : smallest(gains_outside, exchange_candidates)) {
+          const auto in = outside[std::size_t(other)];
           auto rows = best_;
-          rows.erase(std::lower_bound(rows.begin(), rows.end(), out));
+          rows.erase(rows.begin() + place);
           rows.insert(std::lower_bound(rows.begin(), rows.end(), in), in);
           const double bound = remainder_bound(n_, without(rows), now.leading);
           if (bound >= least) continue;
@@ -175,8 +171,7 @@ std::vector<std::int64_t> choose_rows(std::int64_t n, const std::vector<double>&
     squares[static_cast<std::size_t>(i)] = products[static_cast<std::size_t>(i * n + i)];
   choice.follow(choice.largest(choice.losses({})));
   choice.follow(choice.largest(squares));
-  constexpr std::int64_t most_rows = 1024; // beyond, the eigenvalues would cost more than they gain
-  if (n <= most_rows) choice.exchange();
+  if (n <= most_exchange_rows) choice.exchange();
   return choice.best();
 }
 

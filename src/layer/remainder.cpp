@@ -4,6 +4,7 @@
 #include "slr/linalg/lapack.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 namespace slr {
 namespace {
@@ -44,6 +45,16 @@ double remainder_bound(std::int64_t n, const std::vector<double>& m, const std::
   multiply();
   for (std::size_t i = 0; i < z.size(); ++i) result -= z[i] * product[i];
   return result;
+}
+
+std::vector<std::int64_t> smallest(const std::vector<double>& values, std::int64_t count) {
+  std::vector<std::int64_t> places(values.size());
+  std::iota(places.begin(), places.end(), std::int64_t(0));
+  std::stable_sort(places.begin(), places.end(), [&](auto a, auto b) {
+    return values[static_cast<std::size_t>(a)] < values[static_cast<std::size_t>(b)];
+  });
+  places.resize(std::min(places.size(), static_cast<std::size_t>(count)));
+  return places;
 }
 
 } // namespace slr

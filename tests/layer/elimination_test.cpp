@@ -47,15 +47,11 @@ std::vector<std::int64_t> exchanged(const Communicator& comm, const Recipe& reci
   const Prepared s(comm, recipe);
   constexpr double delta = 1e-6;
   const auto o = optimum_of(comm, s, delta);
-  auto cross = o.cross.clone();
   const auto n = s.problem.rows, k = s.problem.cols;
-  cross.for_each_local([&](GlobalRow i, GlobalCol j, double& v) {
-    v += delta * s.problem.weights[std::size_t(j.value() * n + i.value())];
-  });
-  const auto w = gather_everywhere(o.weights), p = gather_everywhere(cross);
+  const auto w = gather_everywhere(o.weights), p = gather_everywhere(o.pulled);
   std::vector<double> products(std::size_t(n * n));
   blas::gemm(Op::none, Op::transpose, n, n, k, 1.0, w.data(), n, p.data(), n, 0.0, products.data(), n);
-  return improve_by_exchange(comm, {s.statistics.gram, cross, delta, products, s.problem.group_columns}, rank,
+  return improve_by_exchange(comm, {s.statistics.gram, o.pulled, delta, products, s.problem.group_columns}, rank,
                              std::move(kept));
 }
 

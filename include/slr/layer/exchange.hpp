@@ -29,12 +29,14 @@ struct ExchangeProblem {
 ///
 /// Dropping a from S adds B_a H_aa^-1 B_a^T to M (H = C_SS^-1, B = P_S H), taking b in subtracts E_b S_bb^-1 E_b^T
 /// (E_b = P_b - P_S t, S_bb = C_bb - C_bS t, t = H C_Sb). In each round the six groups that are missed least and the
-/// six that promise most, both judged beside the present low-rank part, are tried in pairs by remainder_bound, and the
-/// best pair is exchanged if the bound lies a thousandth below the present error; so the error never rises. At most
-/// twenty rounds; after the first one only its twenty-four most promising groups, and those dropped, are looked at.
+/// six that promise most, both judged beside the present low-rank part, are tried in pairs by an upper bound of the
+/// error (two steps of block power iteration from the present leading directions), and the best pair is exchanged if
+/// its bound lies a thousandth below the present error; so the error never rises. At most twenty rounds; after the
+/// first one only its twenty-four most promising groups, and those dropped, are looked at.
 ///
 /// Collective; the same groups on every rank, increasing, and for every number of ranks. The first round takes
-/// 2 |S| (|S| + n) k / P flops and |S|^3 on the root, every round a sum of |S| (|S| + n) numbers and 36 bounds.
+/// 2 |S| (|S| + n) k / P flops and |S|^3 on the root, every round sums of |S| (|S| + n) numbers and, on the
+/// root, the leading directions of M and 36 bounds of 6 n^2 r flops.
 [[nodiscard]] std::vector<std::int64_t> improve_by_exchange(const Communicator& comm, const ExchangeProblem& problem,
                                                             std::int64_t rank, std::vector<std::int64_t> kept);
 
