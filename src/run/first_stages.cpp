@@ -50,7 +50,8 @@ ImageFeed open_calibration(const Communicator& comm, const Configuration& config
   if (feed.size() < config.calibration.images)
     throw Error(ExitCode::configuration, config.where("calibration.images") + ": calibration.images asks for " +
                                              std::to_string(config.calibration.images) +
-                                             " images, but data.calibration has " + std::to_string(feed.size()));
+                                             " images, but data.calibration has " + std::to_string(feed.size()) +
+                                             ": set it to what is there, or give more images");
   return feed;
 }
 

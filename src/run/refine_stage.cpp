@@ -183,7 +183,7 @@ std::optional<RefineOutcome> refine_network(const Communicator& comm, const Netw
   if (trained.empty() || part < 3) return std::nullopt;
   if (const auto saved = checkpoints.take("refined")) return restore_refined(*saved, trained, result);
   const Checkpoints::Unit unit(checkpoints, "refine");
-  progress.stage("refine", 0);
+  progress.stage("original outputs", 0);
   const refine::Reference reference{network.model, network.input, network.logits};
   const auto examples = [&](Role role) { return refine::Examples(comm, images_of_role(feed, role, part), reference); };
   const auto fit = examples(Role::fit), selection = examples(Role::selection), report = examples(Role::report);
