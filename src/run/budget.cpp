@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdio>
 #include <numeric>
+#include <random>
 
 namespace slr::run {
 namespace {
@@ -93,6 +94,23 @@ Cost LayerCosts::of(std::size_t i, Split split) const {
   return {cost.parameters, cost.macs * positions_[i], cost.bytes, 0};
 }
 
+namespace {
+
+/// Groups that stand for those not chosen yet: scattered, and by a generator of each layer's own, since layers that
+/// read the same value seldom keep the same channels, and share one order of them only where they do.
+std::vector<std::int64_t> stand_ins(std::size_t layer, std::int64_t groups, std::int64_t count) {
+  std::mt19937_64 engine(layer + 1);
+  std::vector<std::pair<std::uint64_t, std::int64_t>> order;
+  for (std::int64_t g = 0; g < groups; ++g) order.emplace_back(engine(), g);
+  std::sort(order.begin(), order.end());
+  std::vector<std::int64_t> kept;
+  for (std::int64_t i = 0; i < count; ++i) kept.push_back(order[static_cast<std::size_t>(i)].second);
+  std::sort(kept.begin(), kept.end());
+  return kept;
+}
+
+} // namespace
+
 Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits) {
   auto model = network.model;
   for (std::size_t i = 0; i < splits.size(); ++i) {
@@ -103,7 +121,7 @@ Cost cost_as_written(const Network& network, const std::vector<std::optional<Spl
     const auto sizes = layer.factor_sizes(groups);
     graph::CompressedLayer zeros;
     zeros.grouping = layer.grouping;
-    for (std::int64_t g = 0; g < groups; ++g) zeros.kept_groups.push_back(g * layer.group_count() / groups);
+    zeros.kept_groups = stand_ins(i, layer.group_count(), groups);
     zeros.rank = splits[i]->rank;
     zeros.U.resize(size(sizes.u_rows, zeros.rank));
     zeros.V.resize(size(zeros.rank, sizes.v_cols));

@@ -1,12 +1,19 @@
 // What structures cost against what the rewritten network counts, and what curves predict between their points.
 #include "slr/run/budget.hpp"
 
+#include "graph/builder.hpp"
+#include "graph/factors.hpp"
+#include "slr/graph/channels.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/run/curves.hpp"
 
 #include <gmock/gmock.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
 
 namespace slr::run {
 namespace {
@@ -49,6 +56,58 @@ TEST(LayerCosts, AreWhatTheRewrittenNetworkCounts) {
       EXPECT_LE(counts.bytes, expected(2)) << what;
       EXPECT_GE(counts.bytes, expected(2) - 16) << what;
     }
+}
+
+/// Two convolutions that read the same 16 channels, side by side as in a fire module.
+Network siblings() {
+  graph::Builder b;
+  const auto conv = [&](const std::string& from, const std::string& to, std::int64_t inputs, std::int64_t outputs,
+                        std::int64_t kernel) {
+    const std::int64_t pad = kernel / 2;
+    b.node("Conv",
+           {from, b.floats(to + ".weight", {outputs, inputs, kernel, kernel}), b.floats(to + ".bias", {outputs})},
+           {to + ".sum"}, {{"pads", std::vector<std::int64_t>{pad, pad, pad, pad}}});
+    b.node("Relu", {to + ".sum"}, {to});
+  };
+  conv("x", "squeezed", 3, 16, 1);
+  conv("squeezed", "left", 16, 24, 1);
+  conv("squeezed", "right", 16, 32, 3);
+  b.node("Concat", {"left", "right"}, {"y"}, {{"axis", std::int64_t(1)}});
+  b.output("y");
+  Network network;
+  network.model = b.model;
+  network.layers = graph::find_layers(network.model);
+  return network;
+}
+
+TEST(CostAsWritten, IsNotBelowWhatSiblingsAreWrittenAs) {
+  const auto network = siblings();
+  ASSERT_EQ(network.layers.size(), std::size_t(3));
+  const Split left{4, 2}, right{4, 3};
+  const auto expected = cost_as_written(network, {std::nullopt, left, right});
+  std::mt19937 engine(1);
+  std::vector<std::int64_t> channels(16);
+  std::iota(channels.begin(), channels.end(), 0);
+  const auto some = [&](std::int64_t count) {
+    std::vector<std::int64_t> kept;
+    std::sample(channels.begin(), channels.end(), std::back_inserter(kept), count, engine);
+    return kept;
+  };
+  std::int64_t largest = 0;
+  for (unsigned seed = 1; seed <= 50; ++seed) {
+    auto model = network.model;
+    (void)graph::replace_layer(model, network.layers[1],
+                               graph::random_factors(network.layers[1], left.rank, some(left.groups), seed));
+    (void)graph::replace_layer(model, network.layers[2],
+                               graph::random_factors(network.layers[2], right.rank, some(right.groups), seed + 100));
+    graph::remove_unread_channels(model);
+    graph::order_channels(model);
+    const auto counts = graph::count(model);
+    EXPECT_LE(counts.parameters, expected[0]) << "seed " << seed;
+    EXPECT_LE(counts.bytes, expected[2]) << "seed " << seed;
+    largest = std::max(largest, counts.parameters);
+  }
+  EXPECT_EQ(largest, expected[0]); // and it is reached
 }
 
 TEST(BudgetPoints, TakeListsTogether) {

@@ -48,7 +48,7 @@ private:
 
 /// What the network costs once it is written with these structures (none: the layer as it is): channels that nobody
 /// reads are gone then, and many indices, which the layers' own costs cannot know. Kept channels are taken in general
-/// position. Local; memory of a second network.
+/// position: scattered, and different in layers that read the same value. Local; memory of a second network.
 [[nodiscard]] Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits);
 
 /// An upper limit on one resource of the whole network.
