@@ -138,6 +138,7 @@ void Candidate::run_with_rank(std::int64_t rank, std::int64_t iterations) {
     best_error_ = std::numeric_limits<double>::infinity();
     report_.stop_reason = StopReason::iteration_limit;
     judge();
+    error_before_ = best_error_;
   }
   run(row_begin_ + iterations);
 }
@@ -209,7 +210,7 @@ void Candidate::save(StateWriter& to) const {
   fixed_->save(to);
   to.put_integers("iteration", {report_.iterations, static_cast<std::int64_t>(report_.stop_reason), row_rank_,
                                 row_begin_, best_.numerical_rank, splitting_ ? 1 : 0});
-  to.put_doubles("figures", {best_error_, report_.primal_residual, report_.dual_residual});
+  to.put_doubles("figures", {best_error_, report_.primal_residual, report_.dual_residual, error_before_});
   to.put_doubles("objective", report_.objective);
   to.put_doubles("target_mean", target_mean_);
   to.put_integers("best_groups", best_.kept_groups);
@@ -231,6 +232,7 @@ void Candidate::restore(StateReader& from) {
   best_error_ = figures.at(0);
   report_.primal_residual = figures.at(1);
   report_.dual_residual = figures.at(2);
+  error_before_ = figures.at(3);
   report_.objective = from.get<double>("objective");
   target_mean_ = from.get<double>("target_mean");
   best_ = {from.get<std::int64_t>("best_groups"),

@@ -94,6 +94,8 @@ public:
     return fixed_ ? fixed_->structure().target_rank : given_up_.target_rank;
   }
   [[nodiscard]] double best_error() const { return fixed_ ? best_error_ : given_up_.best_error; }
+  /// The error with which the rank of `run_with_rank` began. \pre not given up
+  [[nodiscard]] double error_before() const { return error_before_; }
   /// \pre not given up
   [[nodiscard]] const FixedStructure& fixed() const;
 
@@ -110,7 +112,7 @@ private:
   std::optional<FactoredSplitting> splitting_;
   std::vector<double> target_mean_;
   LayerFactors best_;
-  double best_error_ = std::numeric_limits<double>::infinity();
+  double best_error_ = std::numeric_limits<double>::infinity(), error_before_ = 0;
   SolveReport report_;
   std::int64_t row_rank_ = -1, row_begin_ = 0; ///< the rank that it was lowered to, and the iterations before
   Checkpoints::Kept kept_;

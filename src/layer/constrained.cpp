@@ -138,7 +138,7 @@ private:
   bool has_products_ = false;
 };
 
-/// The points of a path, which a stopped solve finds again.
+/// The points of a path, which a stopped solve finds again, and the error with which each of them began.
 class PathPoints {
 public:
   PathPoints(Checkpoints* checkpoints, Grouping grouping) : grouping_(grouping) {
@@ -146,6 +146,7 @@ public:
     kept_ = keep(checkpoints, "path", [this](StateWriter& to) { save(to); });
   }
   std::vector<PathPoint> points;
+  std::vector<double> errors_before;
 
 private:
   void save(StateWriter& to) const {
@@ -153,7 +154,7 @@ private:
     for (std::size_t i = 0; i < points.size(); ++i) {
       const auto name = std::to_string(i);
       const auto& [structure, f, error] = points[i];
-      std::vector<double> numbers{error};
+      std::vector<double> numbers{error, errors_before[i]};
       for (const auto* part : {&f.u, &f.v, &f.b, &f.bias}) numbers.insert(numbers.end(), part->begin(), part->end());
       std::vector<std::int64_t> counts{structure.target_rank, f.numerical_rank, std::ssize(f.u),
                                        std::ssize(f.v),       std::ssize(f.b),  std::ssize(f.bias)};
@@ -175,7 +176,8 @@ private:
       structure.kept_groups.assign(counts.begin() + 6, counts.end());
       if (counts.at(5) > 0) f.kept_groups = structure.kept_groups; // there are factors
       error = numbers.at(0);
-      std::size_t at = 1, which = 2;
+      errors_before.push_back(numbers.at(1));
+      std::size_t at = 2, which = 2;
       for (auto* part : {&f.u, &f.v, &f.b, &f.bias})
         for (auto left = counts.at(which++); left > 0; --left) part->push_back(numbers.at(at++));
     }
@@ -183,6 +185,24 @@ private:
   Grouping grouping_;
   Checkpoints::Kept kept_;
 };
+
+bool is_estimated(const PathRow& row, std::int64_t rank) {
+  return std::find(row.estimated.begin(), row.estimated.end(), rank) != row.estimated.end();
+}
+
+/// Estimated points of a row get what the iterations made of the error at the next point, else at the last before.
+void estimate_errors(const PathRow& row, std::span<PathPoint> points, std::span<const double> errors_before) {
+  std::optional<double> last, next;
+  const auto gain = [&](std::size_t i) { return points[i].error_selection / std::max(errors_before[i], 1e-300); };
+  for (std::size_t i = 0; i < points.size(); ++i)
+    if (!is_estimated(row, row.ranks[i])) last = gain(i);
+  for (std::size_t i = points.size(); i-- > 0;) {
+    if (!is_estimated(row, row.ranks[i]))
+      next = gain(i);
+    else
+      points[i].error_selection *= next.value_or(last.value_or(1));
+  }
+}
 
 } // namespace
 
@@ -245,12 +265,18 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
     const auto& ranks = rows[i].ranks;
     for (const auto rank : ranks) {
       if (at++ < found.points.size()) continue;
-      candidate->run_with_rank(rank, options.trial_iterations);
+      const bool is_iterated = !is_estimated(rows[i], rank);
+      candidate->run_with_rank(rank, is_iterated ? options.trial_iterations : 0);
       structure.target_rank = rank;
-      const auto& unwanted = rows[i].without_factors;
-      const bool is_wanted = std::find(unwanted.begin(), unwanted.end(), rank) == unwanted.end();
-      found.points.push_back({structure, is_wanted ? candidate->best() : LayerFactors{}, candidate->best_error()});
+      found.errors_before.push_back(candidate->error_before());
+      found.points.push_back({structure, is_iterated ? candidate->best() : LayerFactors{}, candidate->best_error()});
     }
+  }
+  at = 0;
+  for (const auto& row : rows) {
+    const auto count = row.ranks.size();
+    estimate_errors(row, std::span(found.points).subspan(at, count), std::span(found.errors_before).subspan(at, count));
+    at += count;
   }
   path.points = std::move(found.points);
   return path;

@@ -83,7 +83,7 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool
     row.ranks.push_back(least);
     for (std::size_t r = 0; r < row.ranks.size(); ++r)
       if (r != row.ranks.size() / 2 && !is_probed(rows.size(), r, row.ranks.size(), Probing::twice))
-        row.without_factors.push_back(row.ranks[r]);
+        row.estimated.push_back(row.ranks[r]);
     rows.push_back(std::move(row));
   }
   return rows;

@@ -68,18 +68,21 @@ using LargestRank = std::function<std::int64_t(std::int64_t groups)>;
 /// One point of a layer's trade-off between what it costs and what it does.
 struct PathPoint {
   Structure structure;
-  LayerFactors factors; ///< none where they were not wanted
+  LayerFactors factors; ///< none where the error is estimated
   double error_selection = 0;
 };
 /// Ranks for one number of kept groups, descending.
 struct PathRow {
   std::int64_t groups = 0;
   std::vector<std::int64_t> ranks;
-  std::vector<std::int64_t> without_factors{}; ///< ranks of which only the error is wanted
+  std::vector<std::int64_t> estimated{}; ///< ranks without iterations and factors
 };
 /// Follows each row from its largest rank down: the kept groups are chosen once (for the middle rank), the factors of
 /// the second moments serve the whole row, and every point takes `trial_iterations` from where the point before ended.
-/// Returns the points in the order given, and the pull that was used for all. Collective.
+/// An estimated point takes none: its error is that of the best map of its rank for the targets so far, times what the
+/// iterations made of it at the next rank that has them (else at the last before). An iteration costs O(N r (n + k)),
+/// so that most of a row's work is in its largest ranks. Returns the points in the order given, and the pull that was
+/// used for all. Collective.
 struct Path {
   double pull = 0;
   std::vector<PathPoint> points;
