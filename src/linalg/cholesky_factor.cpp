@@ -210,13 +210,46 @@ struct CholeskyFactor::State {
 
   /// L^-T, with zeros for what is left out, in block columns.
   [[nodiscard]] DistMatrix<double> inverse_upper() const {
-    DistMatrix<double> square(distributed.grid(), k, k, factor_block, factor_block);
-    square.for_each_diagonal(
-        [&](std::int64_t j, double& value) { value = left_out[static_cast<std::size_t>(j)] ? 0 : 1; });
-    apply_distributed(square, true, false);
-    DistMatrix<double> columns(ProcessGrid::row(comm), k, k, k, factor_block);
-    redistribute(comm, square, columns);
-    return columns;
+    auto lower = distributed.clone();
+    scalapack::trtri(Uplo::lower, lower, context);
+    const auto is_out = [&](std::int64_t j) { return left_out[static_cast<std::size_t>(j)]; };
+    lower.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
+      if (i.value() < j.value() || is_out(j.value())) value = 0; // above is what potrf left there
+    });
+    DistMatrix<double> rows(ProcessGrid::column(comm), k, k, factor_block, k);
+    redistribute(comm, lower, rows);
+    return transposed(rows, ProcessGrid::row(comm));
+  }
+
+  /// (C + delta I)^-1 in block columns; zero for what is left out.
+  void inverse(DistMatrix<double>& result) const {
+    require(result.rows() == k && result.cols() == k && result.local_rows() == k, "an inverse wants whole columns");
+    if (is_on_one_rank()) {
+      Whole all{k, {}};
+      on_root(comm, [&] {
+        all.a = whole;
+        lapack::potri<double>(Uplo::lower, k, all.a.data(), std::max<std::int64_t>(1, k), context);
+        for (std::int64_t j = 0; j < k; ++j)
+          for (std::int64_t i = 0; i < j; ++i) all(i, j) = all(j, i);
+      });
+      scatter(std::span<const double>(all.a), result);
+    } else {
+      auto lower = distributed.clone();
+      scalapack::potri(Uplo::lower, lower, context);
+      redistribute(comm, lower, result);
+      const auto block = result.distribution().cols.block();
+      DistMatrix<double> rows(ProcessGrid::column(comm), k, k, block, k);
+      redistribute(comm, lower, rows);
+      lower = {};
+      const auto upper = transposed(rows, result.grid());
+      result.for_each_local([&, at = std::size_t(0)](GlobalRow i, GlobalCol j, double& value) mutable {
+        const double above = upper.local()[at++];
+        if (i.value() < j.value()) value = above;
+      });
+    }
+    result.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
+      if (left_out[static_cast<std::size_t>(j.value())] || left_out[static_cast<std::size_t>(i.value())]) value = 0;
+    });
   }
 
   /// B := B L^-T and/or B := B L^-1.
@@ -298,6 +331,9 @@ bool CholeskyFactor::is_shared() const {
 SharedInverse CholeskyFactor::shared_inverse() const {
   require(is_shared(), "one rank has the whole factor");
   return SharedInverse(state_->inverse_upper());
+}
+void CholeskyFactor::inverse(DistMatrix<double>& result) const {
+  state_->inverse(result);
 }
 void CholeskyFactor::solve_upper_here(std::vector<double>& b, std::int64_t rows) const {
   state_->apply_here(b, rows, true, false);

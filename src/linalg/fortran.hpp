@@ -23,6 +23,7 @@ struct Fortran;
   void P##trsm_(const char*, const char*, const char*, const char*, const int*, const int*, const T*, const T*,        \
                 const int*, T*, const int*, std::size_t, std::size_t, std::size_t, std::size_t);                       \
   void P##potrf_(const char*, const int*, T*, const int*, int*, std::size_t);                                          \
+  void P##potri_(const char*, const int*, T*, const int*, int*, std::size_t);                                          \
   void P##potrs_(const char*, const int*, const int*, const T*, const int*, T*, const int*, int*, std::size_t);        \
   void P##pstrf_(const char*, const int*, T*, const int*, int*, int*, const T*, T*, int*, std::size_t);                \
   void P##syevr_(const char*, const char*, const char*, const int*, T*, const int*, const T*, const T*, const int*,    \
@@ -52,6 +53,7 @@ struct Fortran;
     static constexpr auto symm = P##symm_;                                                                             \
     static constexpr auto trsm = P##trsm_;                                                                             \
     static constexpr auto potrf = P##potrf_;                                                                           \
+    static constexpr auto potri = P##potri_;                                                                           \
     static constexpr auto potrs = P##potrs_;                                                                           \
     static constexpr auto pstrf = P##pstrf_;                                                                           \
     static constexpr auto syevr = P##syevr_;                                                                           \

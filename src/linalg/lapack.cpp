@@ -48,6 +48,15 @@ std::int64_t potrf(Uplo uplo, std::int64_t n, T* a, std::int64_t lda, std::strin
 }
 
 template <class T>
+void potri(Uplo uplo, std::int64_t n, T* a, std::int64_t lda, std::string_view context) {
+  const char ul = static_cast<char>(uplo);
+  const int n32 = size32(n), la = size32(lda);
+  int info = 0;
+  Fortran<T>::potri(&ul, &n32, a, &la, &info, 1);
+  check_info(name<T>("potri"), "uplo n a lda", info, "the factor has a zero on its diagonal", context);
+}
+
+template <class T>
 void potrs(Uplo uplo, std::int64_t n, std::int64_t columns, const T* a, std::int64_t lda, T* b, std::int64_t ldb,
            std::string_view context) {
   const char ul = static_cast<char>(uplo);
@@ -172,6 +181,7 @@ void orgqr(std::int64_t m, std::int64_t n, T* a, std::int64_t lda, std::span<con
 
 #define SLR_INSTANTIATE(T)                                                                                             \
   template std::int64_t potrf(Uplo, std::int64_t, T*, std::int64_t, std::string_view);                                 \
+  template void potri(Uplo, std::int64_t, T*, std::int64_t, std::string_view);                                         \
   template void potrs(Uplo, std::int64_t, std::int64_t, const T*, std::int64_t, T*, std::int64_t, std::string_view);   \
   template PivotedCholesky pstrf(std::int64_t, T*, std::int64_t, T, std::string_view);                                 \
   template std::vector<T> syevr(std::int64_t, T*, std::int64_t, T*, std::int64_t, std::string_view);                   \

@@ -43,6 +43,18 @@ void expect_shared_products(const SharedInverse& inverse, std::int64_t m, const 
   EXPECT_LT(max_difference(inverse.times_lower(share, m), solution), 1e-12 * norm(solution));
 }
 
+/// B times the inverse is what the solve gives, and the inverse has the same bits on both sides of its diagonal.
+void expect_inverse(const CholeskyFactor& factor, std::int64_t k, std::int64_t m, const std::vector<double>& b,
+                    const std::vector<double>& solution) {
+  DistMatrix<double> columns(ProcessGrid::row(world()), k, k, k, 3);
+  factor.inverse(columns);
+  const auto inverse = gather_everywhere(columns);
+  EXPECT_LT(max_difference(product(false, false, m, k, k, b, inverse), solution), 1e-12 * norm(solution));
+  for (std::int64_t j = 0; j < k; ++j)
+    for (std::int64_t i = 0; i < j; ++i)
+      EXPECT_EQ(inverse[static_cast<std::size_t>(i + j * k)], inverse[static_cast<std::size_t>(j + i * k)]);
+}
+
 TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
   const auto comm = world();
   for (const bool on_one_rank : {true, false})
@@ -79,6 +91,7 @@ TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
       if (!comm.is_root()) std::fill(few.begin(), few.end(), 1e3);
       factor.solve_lower(few, m);
       EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
+      expect_inverse(factor, k, m, b, solution);
       EXPECT_EQ(factor.is_shared(), !on_one_rank && comm.size() > 1);
       if (factor.is_shared()) {
         expect_shared_products(factor.shared_inverse(), m, b, coordinates, solution);
@@ -112,6 +125,7 @@ TEST(CholeskyFactor, RevealsDeadAndDependentColumns) {
     factor.solve(x);
     const auto solution = gather_everywhere(x);
     const auto back = product(false, false, m, k, k, solution, c);
+    expect_inverse(factor, k, m, b, solution);
     if (factor.is_shared()) {
       const auto inverse = factor.shared_inverse();
       EXPECT_LT(max_difference(inverse.times_lower(inverse.times_upper(b, m), m), solution), 1e-12 * norm(solution));

@@ -70,9 +70,12 @@ public:
   /// B := B L^-T and B := B L^-1 for few rows on the root alone. Local. @pre not is_shared(), on the root
   void solve_upper_here(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower_here(std::vector<double>& b, std::int64_t rows) const;
-  /// L^-T itself, for many products with few rows; what the factor leaves out is zero. Collective, k^3 flops.
+  /// L^-T itself, for many products with few rows; what the factor leaves out is zero. Collective, k^3/3 flops.
   /// @pre is_shared()
   [[nodiscard]] SharedInverse shared_inverse() const;
+  /// Fills the k x k matrix, of which every rank holds whole columns (a 1 x P grid), with (C + delta I)^-1, zero for
+  /// what the factor leaves out. Collective, 2 k^3/3 flops, three matrices of this size meanwhile.
+  void inverse(DistMatrix<double>& result) const;
 
 private:
   struct State;

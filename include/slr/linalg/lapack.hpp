@@ -18,6 +18,10 @@ namespace slr::lapack {
 template <class T>
 [[nodiscard]] std::int64_t potrf(Uplo uplo, std::int64_t n, T* a, std::int64_t lda, std::string_view context = {});
 
+/// The `uplo` triangle of A^-1 in the place of potrf's factor. 2 n^3 / 3 flops.
+template <class T>
+void potri(Uplo uplo, std::int64_t n, T* a, std::int64_t lda, std::string_view context = {});
+
 /// B := A^-1 B from the factor of potrf, B n x columns. 2 n^2 columns flops.
 template <class T>
 void potrs(Uplo uplo, std::int64_t n, std::int64_t columns, const T* a, std::int64_t lda, T* b, std::int64_t ldb,
