@@ -100,7 +100,7 @@ std::string part_name(std::int64_t number) {
 
 } // namespace
 
-Candidate::Candidate(const SolverLayer& layer, const Structure& structure, double pull)
+Candidate::Candidate(const SolverLayer& layer, const Structure& structure, double pull, const Candidate* same_metric)
     : layer_(layer), number_(layer.choices->next_candidate()), pull_(pull), target_mean_(layer.target_mean) {
   if (const auto rest = layer.choices->given_up(number_)) {
     given_up_ = *rest;
@@ -109,7 +109,7 @@ Candidate::Candidate(const SolverLayer& layer, const Structure& structure, doubl
   auto* const checkpoints = layer.choices->checkpoints();
   std::optional<TraceSpan> span(std::in_place, TraceKind::step, "factor");
   fixed_ = std::make_unique<FixedStructure>(layer.comm, layer.problem, layer.statistics, structure, layer.delta(pull),
-                                            layer.options.engine);
+                                            layer.options.engine, same_metric ? same_metric->fixed_.get() : nullptr);
   span.emplace(TraceKind::step, "start");
   if (const auto saved = take(checkpoints, part_name(number_)))
     restore(*saved);

@@ -74,8 +74,9 @@ struct SolverLayer {
 /// The iteration for one structure and pull; can be continued.
 class Candidate {
 public:
-  /// Collective. It starts anew, or from where an earlier start of the same job was.
-  Candidate(const SolverLayer& layer, const Structure& structure, double pull);
+  /// Collective. It starts anew, or from where an earlier start of the same job was. `same_metric`: one of equal kept
+  /// columns and pull, whose factors it shares unless that was given up.
+  Candidate(const SolverLayer& layer, const Structure& structure, double pull, const Candidate* same_metric = nullptr);
   Candidate(const Candidate&) = delete;
   Candidate& operator=(const Candidate&) = delete;
   ~Candidate();

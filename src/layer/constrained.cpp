@@ -66,8 +66,7 @@ Unrestricted unrestricted(const SolverLayer& layer, const FixedStructure& no_gro
   no_groups.solve(result.weights);
   if (problem.grouping != Grouping::filter) {
     result.inverse = make_block_columns(layer.statistics.grid, k, k, problem.group_columns);
-    result.inverse.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
-    no_groups.solve(result.inverse);
+    no_groups.factor()->inverse(result.inverse);
   }
   return result;
 }
@@ -243,9 +242,10 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
   const auto middle = [](const std::vector<std::int64_t>& ranks) {
     return ranks.empty() ? 0 : ranks[ranks.size() / 2];
   };
-  (void)choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front().ranks))}, path.pull);
+  auto chosen = choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front().ranks))}, path.pull);
   // The factor without groups serves every elimination, and then its own row.
-  auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull);
+  auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull, chosen.get());
+  chosen.reset();
   std::vector<Structure> structures;
   {
     Eliminator eliminator(layer, *no_groups, path.pull, Exchanges::none);

@@ -131,7 +131,7 @@ std::vector<std::int64_t> first_of(const std::vector<std::int64_t>& order, std::
 } // namespace
 
 FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
-                               Structure structure, double delta, Engine engine)
+                               Structure structure, double delta, Engine engine, const FixedStructure* same_metric)
     : comm_(comm), problem_(problem), statistics_(statistics), structure_(std::move(structure)),
       delta_(delta + damping_floor * std::max(statistics.mean_diagonal, 1e-30)), svd_(comm, {.engine = engine}) {
   (problem.grouping == Grouping::filter ? kept_rows_ : kept_column_groups_) = structure_.kept_groups;
@@ -140,9 +140,17 @@ FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& pro
   if (statistics.is_implicit()) {
     require(structure_.kept_groups.empty(), "the implicit form has no kept groups");
     in_samples_.emplace(statistics.in_samples->kernel.damped(delta_));
+  } else if (same_metric != nullptr) {
+    require(same_metric->order_ == order_ && same_metric->kept_columns_ == kept_columns_ &&
+                same_metric->delta_ == delta_,
+            "structures of different columns or damping have no common metric");
+    metric_ = same_metric->metric_;
   } else {
-    whole_.emplace(ordered_gram(statistics, order_), delta_, context_of(problem));
-    kept_.emplace(ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem));
+    metric_ = std::make_shared<Metric>(
+        Metric{{ordered_gram(statistics, order_), delta_, context_of(problem)},
+               {ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem)},
+               {},
+               {}});
   }
   structure_.target_rank = std::min(structure_.target_rank, problem.largest_rank(std::ssize(structure_.kept_groups)));
 }
@@ -151,7 +159,7 @@ void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
   // E = [0, T] L^-1
   right_.assign(static_cast<std::size_t>(q * problem_.cols), 0.0);
   std::copy(t.begin(), t.end(), right_.begin() + q * kept_columns_);
-  whole_->solve_lower(right_, q);
+  metric_->whole.solve_lower(right_, q);
 }
 
 void FixedStructure::start(const DistMatrix<double>& p) {
@@ -169,9 +177,9 @@ void FixedStructure::start(const DistMatrix<double>& p) {
   p_whole.clear();
   p_whole.shrink_to_fit();
   dense_.assign(ordered.begin(), ordered.begin() + n * s);
-  kept_->solve(dense_, n);
+  metric_->kept.solve(dense_, n);
   take_local(std::span<const double>(ordered), q_all);
-  whole_->solve_upper(q_all);
+  metric_->whole.solve_upper(q_all);
   auto q_whole = gather_everywhere(q_all);
   gain_ = 0;
   for (std::int64_t i = 0; i < n * s; ++i)
@@ -198,15 +206,15 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
     for (std::int64_t i = 0; i < n; ++i)
       dense_[static_cast<std::size_t>(j * n + i)] +=
           delta_ * problem_.weights[static_cast<std::size_t>(order_[static_cast<std::size_t>(j)] * n + i)];
-  if (kept_) kept_->solve(dense_, n);
+  if (metric_) metric_->kept.solve(dense_, n);
   if (q == 0) return;
   left_ = cross.features;
   if (in_samples_)
     add_pull_on_features();
-  else if (whole_->is_shared())
+  else if (metric_->whole.is_shared())
     add_pull_in_shares();
   on_root(comm_, [&] {
-    if (whole_ && !whole_->is_shared()) {
+    if (metric_ && !metric_->whole.is_shared()) {
       std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
       for (std::int64_t j = 0; j < k; ++j)
         std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
@@ -251,7 +259,7 @@ void FixedStructure::improve_right(std::vector<double> projected) {
   std::vector<double> ordered(projected.size());
   for (std::int64_t j = 0; j < k; ++j)
     std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, ordered.begin() + j * q);
-  if (whole_->is_shared())
+  if (metric_->whole.is_shared())
     improve_right_in_shares(ordered);
   else
     improve_right_on_root(std::move(ordered));
@@ -268,12 +276,12 @@ void FixedStructure::improve_right_on_root(std::vector<double> g) {
       blas::gemm(Op::transpose, Op::none, q, count, n, delta_, left_.data(), n, weights.data(), n, 1.0,
                  g.data() + first * q, q);
     }
-    whole_->solve_upper_here(g, q);
+    metric_->whole.solve_upper_here(g, q);
     auto svd = small_svd(std::ssize(kept_rows_), q, k - s, g.data() + q * s);
     rotate_left(svd.left, svd.size);
     right_.assign(static_cast<std::size_t>(svd.size * k), 0.0); // E = [0, T] L^-1
     std::copy(svd.right.begin(), svd.right.end(), right_.begin() + svd.size * s);
-    whole_->solve_lower_here(right_, svd.size);
+    metric_->whole.solve_lower_here(right_, svd.size);
     sigma_ = std::move(svd.sigma);
   });
   const auto size = comm_.broadcast_value(std::ssize(sigma_));
@@ -287,17 +295,19 @@ void FixedStructure::improve_right_on_root(std::vector<double> g) {
 
 void FixedStructure::improve_right_in_shares(const std::vector<double>& projected) {
   const std::int64_t n = problem_.rows, s = kept_columns_, q = std::ssize(sigma_);
-  if (!inverse_) {
-    inverse_.emplace(whole_->shared_inverse());
-    pull_ = inverse_->times_upper(original_columns(0, problem_.cols), n);
-    for (double& value : pull_) value *= delta_;
+  auto& [factor, kept_factor, lazy_inverse, pull] = *metric_;
+  if (!lazy_inverse) {
+    lazy_inverse.emplace(factor.shared_inverse());
+    pull = lazy_inverse->times_upper(original_columns(0, problem_.cols), n);
+    for (double& value : pull) value *= delta_;
   }
-  const auto width = std::ssize(inverse_->columns());
-  auto g = inverse_->times_upper(projected, q); // this rank's columns of U^T (P + delta W0) L^-T
+  const auto& inverse = *lazy_inverse;
+  const auto width = std::ssize(inverse.columns());
+  auto g = inverse.times_upper(projected, q); // this rank's columns of U^T (P + delta W0) L^-T
   std::vector<double> gram(static_cast<std::size_t>(q * q), 0.0);
   if (width > 0) {
-    blas::gemm(Op::transpose, Op::none, q, width, n, 1.0, left_.data(), n, pull_.data(), n, 1.0, g.data(), q);
-    const auto& columns = inverse_->columns();
+    blas::gemm(Op::transpose, Op::none, q, width, n, 1.0, left_.data(), n, pull.data(), n, 1.0, g.data(), q);
+    const auto& columns = inverse.columns();
     const auto kept = std::lower_bound(columns.begin(), columns.end(), s) - columns.begin();
     std::fill_n(g.begin(), kept * q, 0.0); // the columns S are free
     blas::syrk(Uplo::lower, Op::none, q, width, 1.0, g.data(), q, 0.0, gram.data(), q);
@@ -315,7 +325,7 @@ void FixedStructure::improve_right_in_shares(const std::vector<double>& projecte
     blas::gemm(Op::transpose, Op::none, size, width, q, 1.0, over_sigma(q, half.left, half.sigma).data(), q, g.data(),
                q, 0.0, t.data(), size);
   rotate_left(half.left, size);
-  right_ = inverse_->times_lower(t, size);
+  right_ = inverse.times_lower(t, size);
   sigma_ = std::move(half.sigma);
 }
 
@@ -373,8 +383,8 @@ std::vector<double> FixedStructure::low_rank_part(std::int64_t rank) const {
 }
 
 void FixedStructure::solve(DistMatrix<double>& b) const {
-  require(kept_columns_ == 0 && whole_, "the columns are not in their own order, or there is no factor");
-  whole_->solve(b);
+  require(kept_columns_ == 0 && metric_, "the columns are not in their own order, or there is no factor");
+  metric_->whole.solve(b);
 }
 
 void FixedStructure::save(StateWriter& to) const {

@@ -5,6 +5,7 @@
 #include "slr/linalg/damped_inverse.hpp"
 #include "slr/linalg/svd.hpp"
 
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -60,8 +61,9 @@ class FixedStructure {
 public:
   /// Collective. @pre no kept groups in the implicit form. \throws Error{numerical} naming the layer if C cannot be
   /// factored despite delta.
+  /// `same_metric`: one of equal kept columns and delta, which shares its factors instead of computing them again.
   FixedStructure(const Communicator& comm, const LayerProblem& problem, const LayerStatistics& statistics,
-                 Structure structure, double delta, Engine engine);
+                 Structure structure, double delta, Engine engine, const FixedStructure* same_metric = nullptr);
 
   [[nodiscard]] const Structure& structure() const { return structure_; }
   [[nodiscard]] double damping() const { return delta_; } ///< delta with its floor
@@ -79,7 +81,7 @@ public:
   void improve_left(const FactoredCross& cross);
   [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
   /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops: on the root,
-  /// or, where several ranks share L, over all of them (at the first call k^3 + n k^2 flops more, for L^-1).
+  /// or, where several ranks share L, over all of them (at the first call k^3/3 + n k^2 flops more, for L^-1).
   /// @pre not the implicit form
   void improve_right(std::vector<double> projected);
   /// Second half step, with left_basis()^T Tc on this rank's fit samples, q x N. Collective, 2 q k (n + N) flops.
@@ -94,8 +96,8 @@ public:
   [[nodiscard]] LayerFactors factors(const std::vector<double>& target_mean) const;
   /// C + delta I, the columns in the order of kept_then_rest, and its part on the kept columns; null in the implicit
   /// form. Local.
-  [[nodiscard]] const CholeskyFactor* factor() const { return whole_ ? &*whole_ : nullptr; }
-  [[nodiscard]] const CholeskyFactor* kept_factor() const { return kept_ ? &*kept_ : nullptr; }
+  [[nodiscard]] const CholeskyFactor* factor() const { return metric_ ? &metric_->whole : nullptr; }
+  [[nodiscard]] const CholeskyFactor* kept_factor() const { return metric_ ? &metric_->kept : nullptr; }
   /// U Sigma T L^-1 cut to a lower rank, n x k in the columns' own order. Local, 2 n k rank flops.
   [[nodiscard]] std::vector<double> low_rank_part(std::int64_t rank) const;
 
@@ -109,6 +111,12 @@ public:
   void solve(DistMatrix<double>& b) const;
 
 private:
+  /// What depends on the order of the columns and delta alone.
+  struct Metric {
+    CholeskyFactor whole, kept;           ///< of C and C_SS
+    std::optional<SharedInverse> inverse; ///< of L, for iterations, where several ranks share it
+    std::vector<double> pull;             ///< its columns of delta W0 L^-T
+  };
   [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
   void rotate_left(const std::vector<double>& by, std::int64_t size); ///< U := U by, before sigma_ is replaced
@@ -129,10 +137,8 @@ private:
   std::vector<std::int64_t> order_;                          ///< kept columns, then the rest
   std::int64_t kept_columns_ = 0;
   Svd<double> svd_;
-  std::optional<CholeskyFactor> whole_, kept_; ///< of C and C_SS; none in the implicit form
-  std::optional<SharedInverse> inverse_;       ///< of L, for iterations, where several ranks share it
-  std::vector<double> pull_;                   ///< its columns of delta W0 L^-T
-  std::optional<DampedKernel> in_samples_;     ///< of the implicit form
+  std::shared_ptr<Metric> metric_;         ///< none in the implicit form
+  std::optional<DampedKernel> in_samples_; ///< of the implicit form
   double gain_ = 0;
   std::int64_t numerical_rank_ = 0;          ///< at most |F| + the target
   std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k; F first
