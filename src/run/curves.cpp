@@ -19,7 +19,7 @@ constexpr std::array group_shares{0.0, 1.0 / 16, 1.0 / 8, 1.0 / 4, 1.0 / 2}; // 
 constexpr double largest_cost = 0.9; // of the dense layer: what costs more is written dense anyway
 constexpr double largest_implicit_cost = 0.25;
 constexpr double rank_step = 0.5; // from one rank of a row to the next
-constexpr std::int64_t trial_iterations = 2;
+constexpr std::int64_t trial_iterations = 1;
 constexpr double samples_per_column = 3; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
 constexpr std::int64_t groups_between_rows = 3; // interpolated
@@ -161,7 +161,7 @@ Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Netw
   auto probe = collectively(comm, [&] { return OutputProbe(comm, network, feed, images); });
   auto options = constrained_options(config);
   options.trial_iterations = trial_iterations;
-  options.pulls = {1e-3, 1e-2, 1e-1};
+  options.pulls = {3e-3, 3e-2}; // the solves try a third and three times the chosen one, too
   options.checkpoints = &checkpoints;
   const auto behind = products_behind(network);
   progress.stage("curves", count, curve_weights(network, dense_reasons, behind, images / 10, config));
