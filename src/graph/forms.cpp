@@ -186,4 +186,43 @@ FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_
                                             : bound_of_columns(layer, rank, kept_groups);
 }
 
+double products_of_time(const Layer& layer, Form form, std::int64_t rank, std::int64_t kept_groups,
+                        std::int64_t positions) {
+  constexpr double per_element = 24, per_node = 50'000;
+  const auto lanes = [](std::int64_t channels) { return (channels + 15) / 16 * 16; };
+  const auto area = layer.window_area(), channels = layer.cols / area, n = lanes(layer.rows), r = lanes(rank);
+  std::int64_t products = n * layer.cols, more_nodes = 0;
+  switch (form) {
+  case Form::dense:
+    break;
+  case Form::low_rank:
+    products = r * layer.cols + n * r;
+    more_nodes = 1;
+    break;
+  case Form::kept:
+    products = n * lanes(kept_groups) * area;
+    more_nodes = 1;
+    break;
+  case Form::mixed:
+    products = (n * lanes(kept_groups) + r * lanes(channels - kept_groups)) * area + n * r;
+    more_nodes = 3;
+    break;
+  case Form::columns:
+    products = n * lanes(kept_groups) + (rank > 0 ? r * layer.cols + n * r : 0);
+    more_nodes = 2 * std::min(area, kept_groups) + (rank > 0 ? 3 : 1);
+    break;
+  case Form::filters:
+    products = (lanes(kept_groups) + r) * layer.cols + lanes(layer.rows - kept_groups) * r;
+    more_nodes = 3;
+    break;
+  case Form::bias_only:
+    products = n + area;
+    more_nodes = 1;
+    break;
+  }
+  return static_cast<double>(positions) * static_cast<double>(products) +
+         static_cast<double>(more_nodes) *
+             (per_node + per_element * static_cast<double>(positions) * static_cast<double>(layer.rows));
+}
+
 } // namespace slr::graph

@@ -94,6 +94,13 @@ Cost LayerCosts::of(std::size_t i, Split split) const {
   return {cost.parameters, cost.macs * positions_[i], cost.bytes, 0};
 }
 
+bool LayerCosts::is_faster(std::size_t i, Split split) const {
+  const auto& layer = network_.layers[i];
+  const auto form = graph::cheapest_form(layer, split.rank, split.groups).form;
+  return graph::products_of_time(layer, form, split.rank, split.groups, positions_[i]) <
+         graph::products_of_time(layer, graph::Form::dense, 0, 0, positions_[i]);
+}
+
 namespace {
 
 /// Groups that stand for those not chosen yet: scattered, and by a generator of each layer's own, since layers that
@@ -138,6 +145,15 @@ Cost cost_as_written(const Network& network, const std::vector<std::optional<Spl
   return {counts.parameters, counts.macs, counts.bytes, 0};
 }
 
+Error cannot_be_met(const Configuration& config, Resource resource, const Shortage& shortage) {
+  const auto key = "budget." + to_text(resource);
+  const auto quotient = static_cast<double>(shortage.whole) / static_cast<double>(shortage.smallest);
+  return {ExitCode::configuration, config.where(key) + ": " + key + " allows " + std::to_string(shortage.limit) +
+                                       ", but with every layer in " + "its smallest form the network has " +
+                                       std::to_string(shortage.smallest) + "; the largest factor that can be met is " +
+                                       short_number(std::floor(1e3 * quotient) / 1e3)};
+}
+
 std::optional<std::int64_t> BudgetPoint::limit_of(Resource resource) const {
   for (const auto& limit : limits)
     if (limit.resource == resource) return limit.at_most;
@@ -173,13 +189,7 @@ std::vector<BudgetPoint> budget_points(const Network& network, const std::vector
       const auto& target = targets[targets.size() == 1 ? 0 : i];
       const auto limit = static_cast<std::int64_t>(
           std::floor(target.at_most ? *target.at_most : static_cast<double>(whole) / *target.factor));
-      if (smallest > limit)
-        throw Error(
-            ExitCode::configuration,
-            config.where(key) + ": " + key + " allows " + std::to_string(limit) + ", but with every layer in " +
-                "its smallest form the network has " + std::to_string(smallest) +
-                "; the largest factor that can be met is " +
-                short_number(std::floor(1e3 * static_cast<double>(whole) / static_cast<double>(smallest)) / 1e3));
+      if (smallest > limit) throw cannot_be_met(config, resource, {whole, limit, smallest});
       points[i].limits.push_back({resource, limit, target.factor.value_or(0)});
       if (count > 1 && targets.size() > 1)
         points[i].name += (points[i].name.empty() ? "" : "_") + to_text(resource) + "-" + value_text(target);

@@ -58,6 +58,33 @@ TEST(LayerCosts, AreWhatTheRewrittenNetworkCounts) {
     }
 }
 
+/// One 3 x 3 convolution of as many input as output channels on a square map.
+Network convolution(std::int64_t channels, std::int64_t side) {
+  graph::Builder b(13, {-1, channels, side, side});
+  b.node("Conv", {"x", b.floats("weight", {channels, channels, 3, 3}), b.floats("bias", {channels})}, {"y"},
+         {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}});
+  b.output("y");
+  Network network;
+  network.model = b.model;
+  network.layers = graph::find_layers(network.model);
+  return network;
+}
+
+// Sixteen channels at once: a rank of 5 beside 16 channels takes as long as 16, and one more as long as 32.
+TEST(LayerCosts, TellWhatIsFasterFromWhatHasFewerProducts) {
+  const auto narrow = convolution(16, 32), wide = convolution(128, 14);
+  for (const Split split : {Split{0, 2}, Split{0, 5}, Split{1, 4}, Split{8, 2}})
+    EXPECT_FALSE(LayerCosts(narrow).is_faster(0, split)) << split.groups << " groups, rank " << split.rank;
+  for (const Split split : {Split{0, 16}, Split{0, 80}, Split{32, 32}, Split{64, 0}})
+    EXPECT_TRUE(LayerCosts(wide).is_faster(0, split)) << split.groups << " groups, rank " << split.rank;
+  EXPECT_FALSE(LayerCosts(wide).is_faster(0, {0, 118}));
+  const auto time = [&](std::int64_t rank) {
+    return graph::products_of_time(wide.layers[0], graph::Form::low_rank, rank, 0, 196);
+  };
+  EXPECT_EQ(time(1), time(16));
+  EXPECT_LT(time(16), time(17));
+}
+
 /// Two convolutions that read the same 16 channels, side by side as in a fire module.
 Network siblings() {
   graph::Builder b;

@@ -55,6 +55,14 @@ struct FormCost {
 /// The same where only their number is known: groups in general position, which is an upper bound. Local.
 [[nodiscard]] FormCost cheapest_form(const Layer& layer, std::int64_t rank, std::int64_t kept_groups);
 
+/// How long a form takes for one image on one core, in products at full speed: what `macs` leaves out, and small layers
+/// feel. Libraries compute 16 channels at once, so ranks and channels count in whole sixteens (where they are not the
+/// layer's own inputs); every node beside the first writes its output once more, 24 products an element, and costs
+/// 50,000 to call. A rule of thumb, from the table that bench/latency/forms.py prints; the same number on every machine,
+/// so that what is chosen by it can be reproduced. `positions`: of the output. Local.
+[[nodiscard]] double products_of_time(const Layer& layer, Form form, std::int64_t rank, std::int64_t kept_groups,
+                                      std::int64_t positions);
+
 /// Writes the compressed layer in its cheapest form in place of the layer's node, and of its others', which read the
 /// same initializers (their nodes are called after themselves); values named `layer.input` and `layer.linear` keep
 /// their names and meaning. Returns the form. Indices of nodes change, but not the names of other layers: a list from

@@ -38,6 +38,8 @@ public:
   /// neighbours need no indices. Local.
   [[nodiscard]] const Cost& dense(std::size_t i) const { return dense_[i]; }
   [[nodiscard]] Cost of(std::size_t i, Split split) const;
+  /// Whether that form can be expected to take less time than the layer as it is (products_of_time). Local.
+  [[nodiscard]] bool is_faster(std::size_t i, Split split) const;
 
 private:
   const Network& network_;
@@ -45,6 +47,13 @@ private:
   std::vector<Cost> dense_;
   std::vector<std::int64_t> positions_; ///< output positions of each layer in one image
 };
+
+/// Of a resource: the network's as it is, what a budget allows, and the least that can be had.
+struct Shortage {
+  std::int64_t whole = 0, limit = 0, smallest = 0;
+};
+/// The sentence about a limit that no structures meet: by how much, and what could be asked for. Local.
+[[nodiscard]] Error cannot_be_met(const Configuration& config, Resource resource, const Shortage& shortage);
 
 /// What the network costs once it is written with these structures (none: the layer as it is): channels that nobody
 /// reads are gone then, and many indices, which the layers' own costs cannot know. Kept channels are taken in general
