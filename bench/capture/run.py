@@ -7,9 +7,11 @@ writing of the shards beside it against a plain write of as many bytes.
 One rank, one thread; processor time, so that other work on the machine hardly counts, but for the flushing of files.
 Forward pass and sampling are those of slr_calibrate's own account (it shows it), per image: the difference between two
 runs of different numbers of images (so that preparing primitives does not count, which ONNX Runtime does not count
-either), the better of two; ONNX Runtime's the best of several batch sizes. `whole` is the same difference of everything
+either), the best of three; ONNX Runtime's the best of several batch sizes. `whole` is the same difference of everything
 that the process does. The shards' rate counts the processor time of arranging, checking and writing them and the time
-until they are on the disk, that of a plain write until as many bytes are there. Table and CSV
+until they are on the disk, that of a plain write the time until as many bytes are there: medians of as many writes, one
+of each kind after the other, since on a virtual machine a page of the file cache that was not in use before costs several
+times as much. Table and CSV
 (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
 SLR_REAL_DATA it says so and ends with 0.
 """
@@ -19,6 +21,7 @@ import pathlib
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import time
 
@@ -32,6 +35,7 @@ NETWORKS = {
 }
 
 
+TRIALS = 3
 ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([\d.]+) s for files")
 
 
@@ -57,19 +61,18 @@ def flush_seconds(files):
 
 
 def plain_write_seconds(file, size):
-    """A plain write of as many bytes until they are on the disk, the best of three."""
-    block, times = os.urandom(1 << 20), []
-    for _ in range(3):
-        os.sync()
-        begin = time.perf_counter()
-        with open(file, "wb", buffering=0) as out:
-            for _ in range(size // len(block)):
-                out.write(block)
-            out.write(block[:size % len(block)])
-            os.fsync(out.fileno())
-        times.append(time.perf_counter() - begin)
-        file.unlink()
-    return min(times)
+    """A plain write of as many bytes until they are on the disk."""
+    block = os.urandom(1 << 20)
+    os.sync()
+    begin = time.perf_counter()
+    with open(file, "wb", buffering=0) as out:
+        for _ in range(size // len(block)):
+            out.write(block)
+        out.write(block[:size % len(block)])
+        os.fsync(out.fileno())
+    seconds = time.perf_counter() - begin
+    file.unlink()
+    return seconds
 
 
 def capture_seconds(binaries, network, pack, counts, work, environment):
@@ -82,17 +85,18 @@ def capture_seconds(binaries, network, pack, counts, work, environment):
         words = [binaries / "slr_calibrate", ROOT / f"jobs/real_networks/{network}.yaml", "--fresh",
                  "--set", f"data.calibration={packed}", "--set", f"calibration.images={count}",
                  "--set", f"output={output}"]
-        trials = []
-        for _ in range(2):
+        trials, writes = [], []
+        for _ in range(TRIALS):
             os.sync()
             network_seconds, shard_seconds, all_seconds = seconds_of(words, environment)
             shards = list((output / "features").glob("shard-*.h5"))
-            trials.append((network_seconds, shard_seconds + flush_seconds(shards), all_seconds))
-        times.append([min(trial[i] for trial in trials) for i in range(3)])
-    size = sum(file.stat().st_size for file in shards)
+            size = sum(file.stat().st_size for file in shards)
+            trials.append((network_seconds, all_seconds))
+            writes.append((shard_seconds + flush_seconds(shards), plain_write_seconds(work / "plain", size)))
+        times.append([min(trial[i] for trial in trials) for i in range(2)])
     images = counts[1] - counts[0]
-    return ((times[1][0] - times[0][0]) / images, (times[1][2] - times[0][2]) / images, size / times[1][1] / 1e6,
-            size / plain_write_seconds(work / "plain", size) / 1e6)
+    shard_rate, plain_rate = (size / statistics.median(seconds) / 1e6 for seconds in zip(*writes))
+    return (times[1][0] - times[0][0]) / images, (times[1][1] - times[0][1]) / images, shard_rate, plain_rate
 
 
 def main():
