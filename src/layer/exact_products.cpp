@@ -31,8 +31,8 @@ InputScale round_inputs(const Communicator& comm, LayerProblem& problem) {
       require_finite(problem, samples->x, "inputs");
       require_finite(problem, samples->y, "outputs");
       require_finite(problem, samples->linear, "values before the activation");
-      for (std::size_t i = 0; i < samples->x.size(); ++i)
-        largest[i % k] = std::max(largest[i % k], std::abs(samples->x[i]));
+      for (auto row = samples->x.begin(); row != samples->x.end(); row += problem.cols)
+        for (std::size_t j = 0; j < k; ++j) largest[j] = std::max(largest[j], std::abs(row[std::ptrdiff_t(j)]));
     }
   });
   comm.allreduce(std::span<float>(largest), Reduction::max);
@@ -44,8 +44,11 @@ InputScale round_inputs(const Communicator& comm, LayerProblem& problem) {
     scale.exponent.push_back(value > 0 ? grid.back().exponent() + input_bits : dead_input_exponent);
   }
   for (Samples* samples : {&problem.fit, &problem.selection, &problem.report})
-    for (std::size_t i = 0; i < samples->x.size(); ++i)
-      samples->x[i] = static_cast<float>(grid[i % k].round(samples->x[i]));
+    for (auto row = samples->x.begin(); row != samples->x.end(); row += problem.cols)
+      for (std::size_t j = 0; j < k; ++j) {
+        float& x = row[std::ptrdiff_t(j)];
+        x = static_cast<float>(grid[j].round(x));
+      }
   return scale;
 }
 

@@ -6,6 +6,7 @@
 #include "slr/mpi/agree.hpp"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <set>
 
@@ -294,22 +295,32 @@ PreparedProblem prepare_problem(const Communicator& comm, const Network& network
   const auto linear = linear_values(reference, reference_scale, problem.weights, problem.bias);
 
   const auto& seen = inputs.empty() ? original : inputs;
+  const std::array parts{&problem.fit, &problem.selection, &problem.report};
+  const auto part_of = [&](std::size_t s) -> Samples* { // none: left out
+    if (roles[s] == Role::fit) return blocks[s] % thinning == 0 ? &problem.fit : nullptr;
+    return roles[s] == Role::selection ? &problem.selection : &problem.report;
+  };
+  for (std::size_t s = 0; s < roles.size(); ++s)
+    if (auto* part = part_of(s)) ++part->count;
+  for (auto* part : parts) { // growing lists take up to twice their size
+    part->x.reserve(static_cast<std::size_t>(part->count * k));
+    part->y.reserve(static_cast<std::size_t>(part->count * n));
+    if (part == &problem.fit) part->linear.reserve(static_cast<std::size_t>(part->count * n));
+    part->count = 0;
+  }
   for (std::size_t s = 0; s < roles.size(); ++s) {
     if (s > 0 && blocks[s] != blocks[s - 1])
-      for (Samples* samples : {&problem.fit, &problem.selection, &problem.report})
-        samples->block_ends.push_back(samples->count);
-    if (roles[s] == Role::fit && blocks[s] % thinning != 0) continue;
-    Samples& to = roles[s] == Role::fit         ? problem.fit
-                  : roles[s] == Role::selection ? problem.selection
-                                                : problem.report;
+      for (auto* part : parts) part->block_ends.push_back(part->count);
+    auto* const to = part_of(s);
+    if (to == nullptr) continue;
     const auto append = [&](std::vector<float>& list, const std::vector<float>& from, std::int64_t size) {
       const auto at = from.begin() + static_cast<std::ptrdiff_t>(s) * size;
       list.insert(list.end(), at, at + size);
     };
-    append(to.x, seen, k);
-    append(to.y, outputs, n);
-    if (roles[s] == Role::fit) append(to.linear, linear, n);
-    ++to.count;
+    append(to->x, seen, k);
+    append(to->y, outputs, n);
+    if (to == &problem.fit) append(to->linear, linear, n);
+    ++to->count;
   }
   PreparedProblem result{std::move(problem), {}};
   result.scale = round_inputs(comm, result.problem);

@@ -9,8 +9,8 @@ namespace slr::run {
 namespace {
 
 constexpr std::int64_t trial_share = 2;      // trials take about as many iterations as the final solve
-constexpr double path_rank_share = 0.25;     // of the smaller side: about the mean over a path's points
-constexpr std::int64_t path_iterations = 60; // about twenty points of a few iterations each
+constexpr double path_rank_share = 0.125;    // of the smaller side: about the mean over a path's iterations
+constexpr std::int64_t path_iterations = 20; // about as many points that are not estimated, and the choice of the pull
 constexpr double points_measured = 2;        // of a path, in the network; more where that is quick
 
 double operations(const LayerWork& work) {
