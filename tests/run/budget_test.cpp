@@ -70,7 +70,7 @@ Network convolution(std::int64_t channels, std::int64_t side) {
   return network;
 }
 
-// Sixteen channels at once: a rank of 5 beside 16 channels takes as long as 16, and one more as long as 32.
+// Sixteen channels at once: a rank of 5 takes as long as one of 16.
 TEST(LayerCosts, TellWhatIsFasterFromWhatHasFewerProducts) {
   const auto narrow = convolution(16, 32), wide = convolution(128, 14);
   for (const Split split : {Split{0, 2}, Split{0, 5}, Split{1, 4}, Split{8, 2}})

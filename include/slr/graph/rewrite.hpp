@@ -58,8 +58,8 @@ struct FormCost {
 /// How long a form takes for one image on one core, in products at full speed: what `macs` leaves out, and small layers
 /// feel. Libraries compute 16 channels at once, so ranks and channels count in whole sixteens (where they are not the
 /// layer's own inputs); every node beside the first writes its output once more, 24 products an element, and costs
-/// 50,000 to call. A rule of thumb, from the table that bench/latency/forms.py prints; the same number on every machine,
-/// so that what is chosen by it can be reproduced. `positions`: of the output. Local.
+/// 50,000 to call. A rule of thumb, from the table that bench/latency/forms.py prints; the same number on every
+/// machine, so that what is chosen by it can be reproduced. `positions`: of the output. Local.
 [[nodiscard]] double products_of_time(const Layer& layer, Form form, std::int64_t rank, std::int64_t kept_groups,
                                       std::int64_t positions);
 
