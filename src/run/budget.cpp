@@ -147,10 +147,14 @@ Cost cost_as_written(const Network& network, const std::vector<std::optional<Spl
 
 Error cannot_be_met(const Configuration& config, Resource resource, const Shortage& shortage) {
   const auto key = "budget." + to_text(resource);
+  const auto amount = [&](std::int64_t value) {
+    return resource == Resource::latency ? short_number(1e-9 * static_cast<double>(value)) + " s"
+                                         : std::to_string(value);
+  };
   const auto quotient = static_cast<double>(shortage.whole) / static_cast<double>(shortage.smallest);
-  return {ExitCode::configuration, config.where(key) + ": " + key + " allows " + std::to_string(shortage.limit) +
-                                       ", but with every layer in " + "its smallest form the network has " +
-                                       std::to_string(shortage.smallest) + "; the largest factor that can be met is " +
+  return {ExitCode::configuration, config.where(key) + ": " + key + " allows " + amount(shortage.limit) +
+                                       ", but with every layer in its smallest form the network has " +
+                                       amount(shortage.smallest) + "; the largest factor that can be met is " +
                                        short_number(std::floor(1e3 * quotient) / 1e3)};
 }
 

@@ -18,11 +18,15 @@
 namespace slr::run {
 namespace {
 
-Network example() {
+Network network_of(graph::Model model) {
   Network network;
-  network.model = graph::fold(graph::read_model(SLR_EXAMPLE));
+  network.model = std::move(model);
   network.layers = graph::find_layers(network.model);
   return network;
+}
+
+Network example() {
+  return network_of(graph::fold(graph::read_model(SLR_EXAMPLE)));
 }
 
 graph::CompressedLayer zeros(const graph::Layer& layer, Split split) {
@@ -64,10 +68,7 @@ Network convolution(std::int64_t channels, std::int64_t side) {
   b.node("Conv", {"x", b.floats("weight", {channels, channels, 3, 3}), b.floats("bias", {channels})}, {"y"},
          {{"pads", std::vector<std::int64_t>{1, 1, 1, 1}}});
   b.output("y");
-  Network network;
-  network.model = b.model;
-  network.layers = graph::find_layers(network.model);
-  return network;
+  return network_of(b.model);
 }
 
 // Sixteen channels at once: a rank of 5 takes as long as one of 16.
@@ -101,10 +102,7 @@ Network siblings() {
   conv("squeezed", "right", 16, 32, 3);
   b.node("Concat", {"left", "right"}, {"y"}, {{"axis", std::int64_t(1)}});
   b.output("y");
-  Network network;
-  network.model = b.model;
-  network.layers = graph::find_layers(network.model);
-  return network;
+  return network_of(b.model);
 }
 
 TEST(CostAsWritten, IsNotBelowWhatSiblingsAreWrittenAs) {
