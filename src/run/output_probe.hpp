@@ -19,10 +19,15 @@ public:
   void advance(const graph::Layer& layer);
   /// Of a network that differs from the original behind these values alone. Collective.
   [[nodiscard]] double kl_of(graph::Model model) const;
-  /// Of the original network with this layer alone replaced. Collective.
-  [[nodiscard]] double kl_with(const graph::Layer& layer, const graph::CompressedLayer& replacement) const;
+  /// Of the original network with this layer alone replaced. Collective. What follows the layer is prepared at the first
+  /// call for it.
+  [[nodiscard]] double kl_with(const graph::Layer& layer, const graph::CompressedLayer& replacement);
 
 private:
+  /// `run` gives the logits of this rank's images, by name.
+  template <class Run>
+  [[nodiscard]] double mean_kl(Run&& run) const;
+
   const Communicator& comm_;
   const Network& network_;
   std::int64_t count_ = 0;
