@@ -190,18 +190,44 @@ bool is_estimated(const PathRow& row, std::int64_t rank) {
 }
 
 /// Estimated points of a row get what the iterations made of the error at the next point, else at the last before.
-void estimate_errors(const PathRow& row, std::span<PathPoint> points, std::span<const double> errors_before) {
+void estimate_errors(std::span<PathPoint> points, std::span<const double> errors_before) {
   std::optional<double> last, next;
   const auto gain = [&](std::size_t i) { return points[i].error_selection / std::max(errors_before[i], 1e-300); };
   for (std::size_t i = 0; i < points.size(); ++i)
-    if (!is_estimated(row, row.ranks[i])) last = gain(i);
+    if (!points[i].is_estimated()) last = gain(i);
   for (std::size_t i = points.size(); i-- > 0;) {
-    if (!is_estimated(row, row.ranks[i]))
+    if (!points[i].is_estimated())
       next = gain(i);
     else
       points[i].error_selection *= next.value_or(last.value_or(1));
   }
 }
+
+/// The errors of a path's rows over their costs, as far as they are followed.
+class RowsByCost {
+public:
+  void begin_row() { rows_.emplace_back(); }
+  /// Adds a point to the last row, cheaper than those before; whether an earlier row beats it at its cost.
+  bool add(double cost, double error) {
+    const double log_error = std::log(std::max(error, 1e-300));
+    rows_.back().emplace_back(cost, log_error);
+    return std::any_of(rows_.begin(), rows_.end() - 1, [&](const Row& row) {
+      const auto best = at(row, cost);
+      return best && log_error > *best + std::log(beaten_by);
+    });
+  }
+
+private:
+  using Row = std::vector<std::pair<double, double>>; ///< cost, descending, and log error
+  static std::optional<double> at(const Row& row, double cost) {
+    const auto below = std::find_if(row.begin(), row.end(), [&](const auto& point) { return point.first <= cost; });
+    if (below == row.end() || (below == row.begin() && below->first < cost)) return {};
+    if (below->first == cost) return below->second;
+    const auto above = below - 1;
+    return std::lerp(below->second, above->second, (cost - below->first) / (above->first - below->first));
+  }
+  std::vector<Row> rows_;
+};
 
 } // namespace
 
@@ -255,7 +281,9 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
       structures.back().kept_groups = eliminator.groups(middle(row.ranks), row.groups);
     }
   }
-  std::size_t at = 0; // points of an earlier start
+  std::size_t at = 0;
+  std::vector<std::size_t> row_ends;
+  RowsByCost by_cost;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     auto& structure = structures[i];
     auto candidate = structure.kept_groups.empty() && no_groups
@@ -263,22 +291,30 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
                          : std::make_unique<Candidate>(layer, structure, path.pull);
     candidate->run(0);
     const auto& ranks = rows[i].ranks;
-    for (const auto rank : ranks) {
-      if (at++ < found.points.size()) continue;
-      const bool is_iterated = !is_estimated(rows[i], rank);
-      candidate->run_with_rank(rank, is_iterated ? options.trial_iterations : 0);
-      structure.target_rank = rank;
-      found.errors_before.push_back(candidate->error_before());
+    const auto& costs = rows[i].costs;
+    int beaten = 0; // points in turn
+    by_cost.begin_row();
+    for (std::size_t r = 0; r < ranks.size() && beaten < 2; ++r, ++at) {
+      const bool is_new = at == found.points.size(); // else of an earlier start
+      if (is_new) {
+        candidate->run_with_rank(ranks[r], 0);
+        found.errors_before.push_back(candidate->error_before());
+      }
+      if (!costs.empty()) beaten = by_cost.add(costs[r], found.errors_before[at]) ? beaten + 1 : 0;
+      if (!is_new) continue;
+      const bool is_iterated = beaten < 2 && !is_estimated(rows[i], ranks[r]);
+      if (is_iterated) candidate->run_with_rank(ranks[r], options.trial_iterations);
+      structure.target_rank = ranks[r];
       found.points.push_back({structure, is_iterated ? candidate->best() : LayerFactors{}, candidate->best_error()});
     }
+    row_ends.push_back(at);
   }
-  at = 0;
-  for (const auto& row : rows) {
-    const auto count = row.ranks.size();
-    estimate_errors(row, std::span(found.points).subspan(at, count), std::span(found.errors_before).subspan(at, count));
-    at += count;
+  for (std::size_t first = 0; const auto end : row_ends) {
+    const auto points = std::span(found.points).subspan(first, end - first);
+    estimate_errors(points, std::span(found.errors_before).subspan(first, end - first));
+    path.rows.emplace_back(std::make_move_iterator(points.begin()), std::make_move_iterator(points.end()));
+    first = end;
   }
-  path.points = std::move(found.points);
   return path;
 }
 

@@ -1,16 +1,19 @@
 #include "slr/run/curves.hpp"
 
+#include "group_checkpoints.hpp"
 #include "output_probe.hpp"
+#include "slr/base/file.hpp"
+#include "slr/base/trace.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/infer/latency.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/run/budget.hpp"
 #include "slr/run/compressed_layer.hpp"
+#include "slr/run/held_arrays.hpp"
 #include "slr/run/layer_work.hpp"
 
 #include <algorithm>
-#include <cmath>
 
 namespace slr::run {
 namespace {
@@ -22,13 +25,12 @@ constexpr double rank_step = 0.5; // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 1;
 constexpr double samples_per_column = 3; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
-constexpr std::int64_t groups_between_rows = 3; // interpolated
 // The first selection images are enough for a mean KL divergence: so many, but as few as a probe of this many products
 // allows, and not below the least.
 constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
 constexpr double largest_probe_macs = 1e12;
-constexpr double largest_layer_macs = 6e11;                   // of all probes of a layer; one is made in any case
-constexpr double smallest_kl = 1e-12, smallest_error = 1e-12; ///< of which a logarithm is taken
+constexpr double largest_layer_macs = 6e11; // of all probes of a layer; one is made in any case
+constexpr double smallest_kl = 1e-12;
 constexpr double far_apart = 30; // KL divergences of which two points do not tell what lies between them
 
 /// How often the network is measured with a layer replaced.
@@ -54,17 +56,17 @@ bool is_probed(std::size_t row, std::size_t point, std::size_t points, Probing p
   return point == points / 2 && (row == 0 || probing == Probing::once);
 }
 
-/// Whether the point in the middle of a row is worth a run of the network, too.
+/// Whether a point between those measured is worth a run of the network, too.
 bool needs_middle(const CurveRow& row) {
   std::vector<double> measured;
   for (const auto& point : row)
     if (point.kl) measured.push_back(std::max(*point.kl, smallest_kl));
-  return measured.size() == 2 && !row[row.size() / 2].kl && measured.back() > far_apart * measured.front();
+  return measured.size() == 2 && measured.back() > far_apart * measured.front();
 }
 
 /// The rows of a layer's path; without groups, and only to a quarter of its cost, where there are few samples for many
-/// columns.
-std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool is_implicit) {
+/// columns. `by_cost`: parameters alone tell which structure is the better one.
+std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool is_implicit, bool by_cost) {
   const double largest = is_implicit ? largest_implicit_cost : largest_cost;
   std::vector<PathRow> rows;
   for (const double share : group_shares) {
@@ -84,6 +86,8 @@ std::vector<PathRow> rows_of(const graph::Layer& layer, std::int64_t dense, bool
     for (std::size_t r = 0; r < row.ranks.size(); ++r)
       if (r != row.ranks.size() / 2 && !is_probed(rows.size(), r, row.ranks.size(), Probing::twice))
         row.estimated.push_back(row.ranks[r]);
+    if (by_cost)
+      for (const auto each : row.ranks) row.costs.push_back(cost(each));
     rows.push_back(std::move(row));
   }
   return rows;
@@ -149,199 +153,183 @@ private:
   std::map<std::string, graph::Dims> shapes_;
 };
 
-} // namespace
-
-Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
-                      const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                      const ImageFeed& feed, const Configuration& config, Progress& progress,
-                      Checkpoints& checkpoints) {
-  const auto share = share_of_rank(comm, config.calibration.images);
-  const auto count = static_cast<std::int64_t>(network.layers.size());
-  const auto images = probed_images(network, config);
-  auto probe = collectively(comm, [&] { return OutputProbe(comm, network, feed, images); });
-  auto options = constrained_options(config);
-  options.trial_iterations = trial_iterations;
-  options.pulls = {3e-3, 3e-2}; // the solves try a third and three times the chosen one, too
-  options.checkpoints = &checkpoints;
-  const auto behind = products_behind(network);
-  progress.stage("curves", count, curve_weights(network, dense_reasons, behind, images / 10, config));
-  Curves result;
-  auto& curves = result.layers;
-  curves.resize(network.layers.size());
-  Stopwatch stopwatch(comm, network, needs_latency(config));
-  std::int64_t finished = 0; // layers of an earlier start
-  if (const auto saved = checkpoints.take("curves")) {
-    finished = saved->get<std::int64_t>("finished").at(0);
-    result = curves_from_text(saved->text("curves"));
-  } else {
-    result.network_latency = stopwatch.network();
+/// Traces the layers of one group of ranks.
+class LayerTracer {
+public:
+  LayerTracer(const Communicator& comm, const Network& network, const store::FeatureSet& features,
+              const ImageFeed& feed, const Configuration& config, Progress& progress, Checkpoints& checkpoints)
+      : comm_(comm), grid_(ProcessGrid::row(comm)), network_(network), features_(features), config_(config),
+        progress_(progress), checkpoints_(checkpoints), share_(share_of_rank(comm, config.calibration.images)),
+        images_(probed_images(network, config)), behind_(products_behind(network)),
+        probe_(collectively(comm, [&] { return OutputProbe(comm, network, feed, images_); })),
+        stopwatch_(comm, network, needs_latency(config)) {
+    options_ = constrained_options(config);
+    options_.trial_iterations = trial_iterations;
+    options_.pulls = {3e-3, 3e-2}; // the solves try a third and three times the chosen one, too
+    options_.checkpoints = &checkpoints;
   }
-  const auto kept = checkpoints.keep("curves", [&](StateWriter& to) {
-    to.put_integers("finished", {finished});
-    to.put_text("curves", curves_text(result));
-  });
-  for (std::size_t i = 0; i < network.layers.size(); ++i) {
-    const auto& layer = network.layers[i];
-    progress.layer(static_cast<std::int64_t>(i), count, layer.name);
-    if (!dense_reasons[i].empty()) continue;
-    if (static_cast<std::int64_t>(i) < finished) {
-      const bool was_traced = !curves[i].rows.empty() || !curves[i].failure.empty();
-      if (was_traced) collectively(comm, [&] { probe.advance(layer); });
-      continue;
-    }
-    const Checkpoints::Unit unit(checkpoints, "curve-" + std::to_string(i));
+  /// Seconds of the original network, or nothing if nobody asks.
+  [[nodiscard]] double network_latency() const { return stopwatch_.network(); }
+
+  /// The curve of layer i, no rows where there is nothing to choose. `not_mine`: of the layers behind it, not empty
+  /// where they are not traced here. Collective. \pre the layers come in the order of the network
+  [[nodiscard]] LayerCurve trace(std::size_t i, const std::vector<std::string>& not_mine) {
+    const auto& layer = network_.layers[i];
+    LayerCurve curve;
     std::vector<PathRow> rows;
     Path path;
     try {
       const auto [problem, scale] =
-          prepare_problem(comm, network, layer, features, share, {}, thinning_of(layer, features, config));
-      const auto way = least_squares(comm, problem, config);
-      rows = rows_of(layer, dense_parameters(network, layer), way != LeastSquares::gram);
-      if (rows.empty()) continue;
-      const auto statistics = measure(comm, row_grid, problem, way);
-      announce_behind(comm, network, dense_reasons, i, features, share);
-      path = trace_path(comm, problem, scale, statistics, rows, options, step_listener(progress));
+          prepare_problem(comm_, network_, layer, features_, share_, {}, thinning_of(layer, features_, config_));
+      const auto way = least_squares(comm_, problem, config_);
+      rows = rows_of(layer, dense_parameters(network_, layer), way != LeastSquares::gram, !needs_latency(config_));
+      if (rows.empty()) return curve;
+      const auto statistics = measure(comm_, grid_, problem, way);
+      announce_behind(comm_, network_, not_mine, i, features_, share_);
+      path = trace_path(comm_, problem, scale, statistics, rows, options_, step_listener(progress_));
     } catch (const Error& error) {
-      if (error.code() != ExitCode::numerical || config.on_failure != OnFailure::keep_dense) throw;
-      curves[i].failure = error.what();
-      progress.warning(std::string(error.what()) + "; the layer stays dense (on_failure: keep_dense)");
-      collectively(comm, [&] { probe.advance(layer); });
-      finished = static_cast<std::int64_t>(i) + 1;
-      continue;
+      if (error.code() != ExitCode::numerical || config_.on_failure != OnFailure::keep_dense) throw;
+      curve.failure = error.what();
+      return curve;
     }
-    curves[i].pull = path.pull;
-    curves[i].dense_latency = stopwatch.layer(layer, nullptr);
-    collectively(comm, [&] { probe.advance(layer); });
-    std::size_t at = 0;
-    const auto judged = images / 10; // images of a probe
-    const auto probing = affordable_probing(behind[i] * static_cast<double>(judged), rows.size());
-    for (const auto& row : rows) {
-      CurveRow points;
-      const auto first = at;
-      for (std::size_t r = 0; r < row.ranks.size(); ++r, ++at) {
-        const auto& point = path.points[at];
-        points.push_back({{row.groups, row.ranks[r]}, point.error_selection, std::nullopt, std::nullopt});
-        const bool is_judged = is_probed(curves[i].rows.size(), r, row.ranks.size(), probing);
-        const bool is_timed = needs_latency(config) && is_probed(0, r, row.ranks.size(), Probing::twice);
-        if (!is_judged && !is_timed) continue;
-        const auto compressed = compressed_layer(point.factors, layer);
-        if (is_judged) points.back().kl = probe.kl_with(layer, compressed);
-        if (is_timed) points.back().latency = stopwatch.layer(layer, &compressed);
-      }
-      if (const auto middle = points.size() / 2; probing == Probing::twice && needs_middle(points)) {
-        points[middle].kl = probe.kl_with(layer, compressed_layer(path.points[first + middle].factors, layer));
-      }
-      curves[i].rows.push_back(std::move(points));
-    }
-    finished = static_cast<std::int64_t>(i) + 1;
-    checkpoints.poll();
-  }
-  return result;
-}
-
-namespace {
-
-/// The logarithm of the KL divergence as a function of the error's.
-class HarmLaw {
-public:
-  /// Through a row's measured points: log KL = a + b log error for one or two of them, with the slope before where they
-  /// tell none; for more, lines from each to the next, and on beyond the outer ones.
-  HarmLaw(const CurveRow& row, double slope_before) : slope_(slope_before) {
-    for (const auto& point : row)
-      if (point.kl)
-        knots_.emplace_back(std::log(std::max(point.error_selection, smallest_error)),
-                            std::log(std::max(*point.kl, smallest_kl)));
-    std::sort(knots_.begin(), knots_.end());
-    if (!knots_.empty()) slope_ = slope(knots_.front(), knots_.back());
-  }
-  [[nodiscard]] bool is_measured() const { return !knots_.empty(); }
-  [[nodiscard]] double slope() const { return slope_; }
-  [[nodiscard]] double at(double log_error) const {
-    if (knots_.empty()) return log_error;
-    if (knots_.size() < 3) { // through their middle
-      const auto [x0, y0] = knots_.front();
-      const auto [x1, y1] = knots_.back();
-      return (y0 + y1) / 2 + slope_ * (log_error - (x0 + x1) / 2);
-    }
-    if (log_error <= knots_.front().first) return beyond(knots_[0], knots_[1], knots_.front(), log_error);
-    const auto right =
-        std::find_if(knots_.begin() + 1, knots_.end() - 1, [&](const Knot& knot) { return knot.first >= log_error; });
-    const auto left = right - 1;
-    if (log_error >= knots_.back().first) return beyond(*left, *right, knots_.back(), log_error);
-    return std::lerp(left->second, right->second, (log_error - left->first) / (right->first - left->first));
+    curve.pull = path.pull;
+    curve.dense_latency = stopwatch_.layer(layer, nullptr);
+    collectively(comm_, [&] { probe_.advance(layer); });
+    const auto probing = affordable_probing(behind_[i] * static_cast<double>(images_ / 10), rows.size());
+    for (std::size_t j = 0; j < rows.size(); ++j)
+      curve.rows.push_back(measured(layer, rows[j], path.rows[j], j, probing));
+    return curve;
   }
 
 private:
-  using Knot = std::pair<double, double>;
-  [[nodiscard]] double slope(const Knot& a, const Knot& b) const {
-    return b.first - a.first > 0.1 ? std::clamp((b.second - a.second) / (b.first - a.first), 0.5, 2.0) : slope_;
+  /// A row of the path, with what the network makes of some of its points.
+  CurveRow measured(const graph::Layer& layer, const PathRow& row, const std::vector<PathPoint>& path,
+                    std::size_t number, Probing probing) {
+    const auto count = row.ranks.size();
+    CurveRow points;
+    for (std::size_t r = 0; r < path.size(); ++r) {
+      points.push_back({{row.groups, row.ranks[r]}, path[r].error_selection, std::nullopt, std::nullopt});
+      const bool is_judged = is_probed(number, r, count, probing);
+      const bool is_timed = needs_latency(config_) && is_probed(0, r, count, Probing::twice);
+      if (path[r].is_estimated() || (!is_judged && !is_timed)) continue;
+      const auto compressed = compressed_layer(path[r].factors, layer);
+      if (is_judged) points.back().kl = probe_.kl_with(layer, compressed);
+      if (is_timed) points.back().latency = stopwatch_.layer(layer, &compressed);
+    }
+    const auto middle = count / 2; // lies before the second point measured
+    if (probing == Probing::twice && needs_middle(points) && !points[middle].kl)
+      points[middle].kl = probe_.kl_with(layer, compressed_layer(path[middle].factors, layer));
+    return points;
   }
-  [[nodiscard]] double beyond(const Knot& a, const Knot& b, const Knot& end, double log_error) const {
-    return end.second + slope(a, b) * (log_error - end.first);
-  }
-  std::vector<Knot> knots_; ///< by error
-  double slope_;
+
+  const Communicator& comm_;
+  Grid grid_;
+  const Network& network_;
+  const store::FeatureSet& features_;
+  const Configuration& config_;
+  Progress& progress_;
+  Checkpoints& checkpoints_;
+  Share share_;
+  std::int64_t images_;        ///< calibration images that have those of a probe among them
+  std::vector<double> behind_; ///< products from each layer on
+  OutputProbe probe_;
+  Stopwatch stopwatch_;
+  ConstrainedOptions options_;
 };
 
-/// A row at every rank, descending.
-std::vector<PredictedPoint> predict_row(const CurveRow& row, const HarmLaw& law) {
-  // A row's latency is a line in the rank through its measured points.
-  std::vector<std::pair<double, double>> timed;
-  for (const auto& point : row)
-    if (point.latency) timed.emplace_back(static_cast<double>(point.split.rank), *point.latency);
-  const auto latency_at = [&](std::int64_t rank) {
-    if (timed.empty()) return 0.0;
-    const auto [r0, t0] = timed.front();
-    const auto [r1, t1] = timed.back();
-    const double slope = r0 > r1 ? std::max(0.0, (t0 - t1) / (r0 - r1)) : 0.0; // ranks descend
-    return std::max(t1 + slope * (static_cast<double>(rank) - r1), 0.5 * t1);
-  };
-  const auto at = [&](Split split, double log_error) {
-    return PredictedPoint{split, std::exp(log_error), std::exp(law.at(log_error)), latency_at(split.rank)};
-  };
-  std::vector<PredictedPoint> result;
-  for (std::size_t i = 0; i < row.size(); ++i) {
-    const double here = std::log(std::max(row[i].error_selection, smallest_error));
-    result.push_back(at(row[i].split, here));
-    if (i + 1 == row.size()) break;
-    const double next = std::log(std::max(row[i + 1].error_selection, smallest_error));
-    const auto high = row[i].split.rank, low = row[i + 1].split.rank;
-    for (auto rank = high - 1; rank > low; --rank)
-      result.push_back(at({row[i].split.groups, rank},
-                          std::lerp(here, next, static_cast<double>(high - rank) / static_cast<double>(high - low))));
+/// Layers whose curves are finished, each in a file, so that a job that was ended in whatever way goes on behind them.
+class CurveFiles {
+public:
+  explicit CurveFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  /// Local, on one rank. \throws Error{io}
+  void save(std::size_t i, const Curves& one) const {
+    std::filesystem::create_directories(folder_);
+    write_file_atomically(file(i), curves_text(one));
+  }
+  /// Null where there is none; a damaged one does not count. Collective, the same on every rank.
+  [[nodiscard]] std::optional<Curves> load(const Communicator& comm, std::size_t i) const {
+    std::string text;
+    on_root(comm, [&] {
+      if (std::filesystem::exists(file(i))) text = read_file(file(i));
+    });
+    text = comm.broadcast_text(text);
+    try {
+      if (auto found = curves_from_text(text); found.layers.size() == 1) return found;
+    } catch (const Error&) { // it is traced again
+    }
+    return {};
+  }
+  /// Local, on one rank.
+  void remove(std::size_t i) const { std::filesystem::remove(file(i)); }
+
+private:
+  [[nodiscard]] std::filesystem::path file(std::size_t i) const {
+    return folder_ / ("curve-" + std::to_string(i) + ".json");
+  }
+  std::filesystem::path folder_;
+};
+
+} // namespace
+
+Curves measure_curves(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+                      const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
+                      const std::filesystem::path& folder, Progress& progress, Checkpoints& checkpoints) {
+  const auto count = network.layers.size();
+  const CurveFiles files(folder);
+  Curves result;
+  result.layers.resize(count);
+  std::vector<std::string> done = dense_reasons; // not empty: nothing to do
+  for (std::size_t i = 0; i < count; ++i) {
+    if (!done[i].empty()) continue;
+    auto found = files.load(comm, i);
+    if (!found) continue;
+    result.network_latency = found->network_latency;
+    result.layers[i] = std::move(found->layers.front());
+    done[i] = "traced by an earlier start";
+  }
+  const auto images = probed_images(network, config) / 10; // of a probe
+  const auto memory = scratch_place(comm, config).memory_bytes;
+  const NodeGroups groups(
+      comm, needs_latency(config) ? 1 : choose_curve_groups(network, done, images, config, nodes_of(comm), memory));
+  const auto turns = deal_largest_first(curve_times(network, done, images, config, groups.sizes()));
+  GroupCheckpoints apart(groups, checkpoints);
+  auto& mine = groups.count() == 1 ? checkpoints : static_cast<Checkpoints&>(apart);
+  const auto unit_of = [](std::size_t i) { return "curve-" + std::to_string(i); };
+  if (groups.count() > 1) // what an earlier start on other ranks has saved of a layer under way is dropped
+    for (std::size_t i = 0; i < count; ++i) const Checkpoints::Unit unit(checkpoints, unit_of(i));
+  std::vector<std::string> not_mine(count, "traced by another group");
+  for (const auto& turn : turns)
+    if (turn.group == groups.mine()) not_mine[turn.job].clear();
+
+  std::vector<double> weights(count, 0.0);
+  for (const auto& turn : turns)
+    if (turn.group == groups.mine()) weights[turn.job] = turn.end_seconds - turn.begin_seconds;
+  progress.stage("curves", static_cast<std::int64_t>(count), weights);
+  groups.run([&] {
+    LayerTracer tracer(groups.group(), network, features, feed, config, progress, mine);
+    if (needs_latency(config) && result.network_latency == 0) result.network_latency = tracer.network_latency();
+    for (std::size_t i = 0; i < count; ++i) {
+      const Checkpoints::Unit unit(mine, unit_of(i)); // of a finished layer, too: what was saved of it is dropped
+      if (!not_mine[i].empty()) continue;
+      const auto& layer = network.layers[i];
+      progress.layer(static_cast<std::int64_t>(i), static_cast<std::int64_t>(count), layer.name);
+      const TraceSpan span(TraceKind::layer, layer.name + ", curve");
+      result.layers[i] = tracer.trace(i, not_mine);
+      on_root(groups.group(), [&] { files.save(i, {result.network_latency, {result.layers[i]}}); });
+      mine.poll();
+    }
+  });
+  for (const auto& turn : turns) {
+    auto& curve = result.layers[turn.job];
+    const auto text = comm.broadcast_text(curves_text({0, {curve}}), groups.members(turn.group).front());
+    curve = curves_from_text(text).layers.front();
+    if (!curve.failure.empty()) progress.warning(curve.failure + "; the layer stays dense (on_failure: keep_dense)");
   }
   return result;
 }
 
-} // namespace
-
-std::vector<PredictedPoint> predict(const LayerCurve& curve) {
-  std::vector<PredictedPoint> result, before;
-  std::optional<HarmLaw> law;
-  for (const auto& row : curve.rows) {
-    HarmLaw next(row, law ? law->slope() : 1);
-    if (!law || next.is_measured()) law = std::move(next); // else that of the row before
-    const auto now = predict_row(row, *law);
-    // Ranks that both rows have: both lists are consecutive and descending.
-    for (const auto& a : before) {
-      const auto offset = now.empty() ? -1 : now.front().split.rank - a.split.rank;
-      if (offset < 0 || offset >= std::ssize(now)) continue;
-      const auto& b = now[static_cast<std::size_t>(offset)];
-      const auto between = std::min(groups_between_rows, b.split.groups - a.split.groups - 1);
-      for (std::int64_t i = 1; i <= between; ++i) {
-        const double t = static_cast<double>(i) / static_cast<double>(between + 1);
-        const auto mean = [&](double x, double y) { return std::exp(std::lerp(std::log(x), std::log(y), t)); };
-        const auto groups =
-            a.split.groups +
-            static_cast<std::int64_t>(std::llround(t * static_cast<double>(b.split.groups - a.split.groups)));
-        result.push_back(
-            {{groups, a.split.rank}, mean(a.error, b.error), mean(a.kl, b.kl), std::lerp(a.latency, b.latency, t)});
-      }
-    }
-    result.insert(result.end(), now.begin(), now.end());
-    before = now;
-  }
-  return result;
+void forget_curves(const std::filesystem::path& folder, std::size_t layers) {
+  for (std::size_t i = 0; i < layers; ++i) CurveFiles(folder).remove(i);
 }
 
 } // namespace slr::run

@@ -90,10 +90,9 @@ store::FeatureSet open_features(const Communicator& comm, const Network& network
   return features;
 }
 
-Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
-                   const std::vector<std::string>& dense, const store::FeatureSet& features, const ImageFeed& feed,
-                   const Configuration& config, const OutputFiles& files, Progress& progress,
-                   Checkpoints& checkpoints) {
+Curves open_curves(const Communicator& comm, const Network& network, const std::vector<std::string>& dense,
+                   const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
+                   const OutputFiles& files, Progress& progress, Checkpoints& checkpoints) {
   std::string text;
   on_root(comm, [&] {
     if (std::filesystem::exists(files.curves())) text = read_file(files.curves());
@@ -103,8 +102,11 @@ Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network
     progress.note("curves of an earlier run are used: " + files.curves().string());
     return curves_from_text(text);
   }
-  auto curves = measure_curves(comm, row_grid, network, dense, features, feed, config, progress, checkpoints);
-  on_root(comm, [&] { write_file_atomically(files.curves(), curves_text(curves)); });
+  auto curves = measure_curves(comm, network, dense, features, feed, config, files.layers(), progress, checkpoints);
+  on_root(comm, [&] {
+    write_file_atomically(files.curves(), curves_text(curves));
+    forget_curves(files.layers(), network.layers.size());
+  });
   return curves;
 }
 

@@ -24,7 +24,7 @@ namespace slr::run {
                                               Checkpoints& checkpoints);
 
 /// The layers' curves: those of an earlier start of this run, else measured now and kept. Collective.
-[[nodiscard]] Curves open_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+[[nodiscard]] Curves open_curves(const Communicator& comm, const Network& network,
                                  const std::vector<std::string>& dense, const store::FeatureSet& features,
                                  const ImageFeed& feed, const Configuration& config, const OutputFiles& files,
                                  Progress& progress, Checkpoints& checkpoints);

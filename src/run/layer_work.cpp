@@ -1,9 +1,11 @@
 #include "slr/run/layer_work.hpp"
 
 #include "slr/layer/statistics.hpp"
+#include "slr/mpi/node_groups.hpp"
 #include "slr/run/budget.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace slr::run {
 namespace {
@@ -16,6 +18,15 @@ constexpr double points_measured = 2;        // of a path, in the network; more 
 double operations(const LayerWork& work) {
   const auto flops = count_flops(work);
   return flops.single_precision + 2 * flops.double_precision; // a double takes the time of two floats
+}
+
+/// Of a layer's path.
+LayerWork path_work(const graph::Layer& layer, const Configuration& config) {
+  const auto side = static_cast<double>(std::min(layer.rows, layer.cols));
+  const auto rank = std::max<std::int64_t>(1, static_cast<std::int64_t>(path_rank_share * side));
+  auto work = work_of(layer, {0, rank}, config);
+  work.iterations = path_iterations;
+  return work;
 }
 
 } // namespace
@@ -57,19 +68,41 @@ std::vector<double> products_behind(const Network& network) {
   return products;
 }
 
-std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
-                                  const std::vector<double>& behind, std::int64_t images, const Configuration& config) {
-  std::vector<double> weights(network.layers.size(), 0.0);
-  for (std::size_t i = 0; i < weights.size(); ++i) {
-    const auto& layer = network.layers[i];
+JobTimes curve_times(const Network& network, const std::vector<std::string>& dense_reasons, std::int64_t images,
+                     const Configuration& config, const std::vector<int>& ranks_of_group) {
+  const auto behind = products_behind(network);
+  JobTimes times(network.layers.size(), std::vector<double>(ranks_of_group.size(), 0.0));
+  for (std::size_t i = 0; i < times.size(); ++i) {
     if (!dense_reasons[i].empty()) continue;
-    const auto side = static_cast<double>(std::min(layer.rows, layer.cols));
-    const auto rank = std::max<std::int64_t>(1, static_cast<std::int64_t>(path_rank_share * side));
-    auto work = work_of(layer, {0, rank}, config);
-    work.iterations = path_iterations;
-    weights[i] = operations(work) + points_measured * 2 * behind[i] * static_cast<double>(images);
+    const auto work = path_work(network.layers[i], config);
+    const double probes =
+        points_measured * 2 * behind[i] * static_cast<double>(images) / nominal_machine.single_precision;
+    for (std::size_t g = 0; g < ranks_of_group.size(); ++g)
+      times[i][g] = predict_seconds(work, ranks_of_group[g], nominal_machine) + probes / ranks_of_group[g];
   }
-  return weights;
+  return times;
+}
+
+int choose_curve_groups(const Network& network, const std::vector<std::string>& dense_reasons, std::int64_t images,
+                        const Configuration& config, const std::vector<int>& node_of_rank, std::int64_t memory) {
+  const auto most = std::min<std::int64_t>(std::ssize(node_of_rank),
+                                           std::count(dense_reasons.begin(), dense_reasons.end(), std::string()));
+  int best = 1;
+  double least = std::numeric_limits<double>::infinity();
+  for (int groups = 1; groups <= std::max<std::int64_t>(1, most); ++groups) {
+    const auto sizes = group_sizes(node_of_rank, groups);
+    const auto fewest = *std::min_element(sizes.begin(), sizes.end());
+    double bytes = 0;
+    for (std::size_t i = 0; i < dense_reasons.size(); ++i)
+      if (dense_reasons[i].empty()) bytes = std::max(bytes, count_bytes(path_work(network.layers[i], config), fewest));
+    if (groups > 1 && bytes > static_cast<double>(memory)) break; // smaller groups hold more
+    const double seconds = end_of(deal_largest_first(curve_times(network, dense_reasons, images, config, sizes)));
+    if (seconds < least) {
+      least = seconds;
+      best = groups;
+    }
+  }
+  return best;
 }
 
 } // namespace slr::run

@@ -121,15 +121,33 @@ TEST(KeptRows, APathLowersTheRankBesideThem) {
   const RowProblem s(world, {.rows = 16, .groups = 8, .samples = 1200, .activation = relu()});
   const std::vector<PathRow> rows{{0, {8, 4, 1}, {}}, {4, {8, 4, 1}, {}}};
   const auto path = trace_path(world, s.problem, s.scale, s.statistics, rows, {.trial_iterations = 2});
-  ASSERT_EQ(path.points.size(), 6U);
-  for (std::size_t i = 0; i < 6; ++i) {
-    const auto& point = path.points[i];
-    EXPECT_EQ(point.structure.kept_groups.size(), i < 3 ? 0U : 4U);
-    EXPECT_EQ(point.factors.numerical_rank, rows[0].ranks[i % 3]);
-    if (i >= 3) {
-      EXPECT_LT(point.error_selection, path.points[i - 3].error_selection);
+  ASSERT_EQ(path.rows.size(), 2U);
+  for (std::size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(path.rows[i].size(), 3U);
+    for (std::size_t r = 0; r < 3; ++r) {
+      const auto& point = path.rows[i][r];
+      EXPECT_EQ(point.structure.kept_groups.size(), i == 0 ? 0U : 4U);
+      EXPECT_EQ(point.factors.numerical_rank, rows[0].ranks[r]);
+      EXPECT_LE(point.error_selection, path.rows[0][r].error_selection);
     }
   }
+}
+
+TEST(KeptRows, APathLeavesARowThatIsBeaten) {
+  const Communicator world(MPI_COMM_WORLD);
+  const RowProblem s(world, {.rows = 16, .groups = 8, .samples = 1200, .activation = relu()});
+  const auto trace = [&](std::vector<double> costs) {
+    const std::vector<PathRow> rows{{0, {12, 6, 1}, {}, {12, 6, 1}}, {1, {4, 3, 2, 1}, {}, std::move(costs)}};
+    return trace_path(world, s.problem, s.scale, s.statistics, rows, {.trial_iterations = 2});
+  };
+  // Beaten from the first point on at costs like the largest of the first row, never at costs like its smallest.
+  const auto dear = trace({12, 11.5, 11, 10.5}), cheap = trace({1, .9, .8, .7});
+  ASSERT_EQ(dear.rows[1].size(), 2U);
+  EXPECT_FALSE(dear.rows[1][0].is_estimated());
+  EXPECT_TRUE(dear.rows[1][1].is_estimated());
+  ASSERT_EQ(cheap.rows[1].size(), 4U);
+  for (std::size_t r = 0; r < 2; ++r) EXPECT_EQ(dear.rows[1][r].structure, cheap.rows[1][r].structure);
+  EXPECT_EQ(dear.rows[1][0].error_selection, cheap.rows[1][0].error_selection);
 }
 
 TEST(KeptRows, DoNotDependOnTheRanks) {

@@ -8,6 +8,7 @@
 #include "slr/graph/onnx_file.hpp"
 #include "slr/graph/rewrite.hpp"
 #include "slr/run/curves.hpp"
+#include "slr/run/layer_work.hpp"
 
 #include <gmock/gmock.h>
 
@@ -219,6 +220,28 @@ TEST(Curves, SurviveTheirFile) {
   EXPECT_EQ(again.layers[0].rows[1][3].error_selection, curves.layers[0].rows[1][3].error_selection);
   EXPECT_THROW((void)curves_from_text("{}"), Error);
   EXPECT_THROW((void)curves_from_text("[1"), Error);
+}
+
+/// Groups that trace the example's layers on so many ranks of one node, where each of them may hold `memory` bytes.
+int groups_of(int ranks, std::int64_t memory, std::vector<std::string> reasons = {}) {
+  const auto network = example();
+  reasons.resize(network.layers.size());
+  const std::vector<int> node_of_rank(static_cast<std::size_t>(ranks), 0);
+  return choose_curve_groups(network, reasons, 32, Configuration(), node_of_rank, memory);
+}
+
+// The layers' times differ: two groups are not always better than one, but never more than there are layers.
+TEST(CurveGroups, AreAsManyAsHelpAndFit) {
+  constexpr std::int64_t plenty = std::int64_t(1) << 40;
+  EXPECT_EQ(groups_of(1, plenty), 1);
+  EXPECT_EQ(groups_of(2, plenty), 2);
+  EXPECT_GT(groups_of(8, plenty), 1);
+  EXPECT_EQ(groups_of(8, 1), 1); // what all ranks share has to fit in any case
+  const auto count = example().layers.size();
+  std::vector<std::string> all_but_one(count, "dense");
+  all_but_one.back().clear();
+  EXPECT_EQ(groups_of(8, plenty, all_but_one), 1);
+  EXPECT_EQ(groups_of(8, plenty, std::vector<std::string>(count, "dense")), 1);
 }
 
 } // namespace

@@ -70,23 +70,29 @@ struct PathPoint {
   Structure structure;
   LayerFactors factors; ///< none where the error is estimated
   double error_selection = 0;
+  /// Neither iterated nor with factors.
+  [[nodiscard]] bool is_estimated() const { return factors.bias.empty(); }
 };
 /// Ranks for one number of kept groups, descending.
 struct PathRow {
   std::int64_t groups = 0;
   std::vector<std::int64_t> ranks;
   std::vector<std::int64_t> estimated{}; ///< ranks without iterations and factors
+  std::vector<double> costs{};           ///< of each rank; none: the row is followed to its end
 };
 /// Follows each row from its largest rank down: the kept groups are chosen once (for the middle rank), the factors of
 /// the second moments serve the whole row, and every point takes `trial_iterations` from where the point before ended.
 /// An estimated point takes none: its error is that of the best map of its rank for the targets so far, times what the
 /// iterations made of it at the next rank that has them (else at the last before). An iteration costs O(N r (n + k)),
-/// so that most of a row's work is in its largest ranks. Returns the points in the order given, and the pull that was
-/// used for all. Collective.
+/// so that most of a row's work is in its largest ranks. A row with costs ends where two points in turn are worse, by
+/// more than `beaten_by`, than the rows before it at the same cost (log error linear in the cost between two of their
+/// points): from there down, groups in the place of ranks only lose. Returns the points, as many of each row as it was
+/// followed, and the pull that was used for all. Collective.
 struct Path {
   double pull = 0;
-  std::vector<PathPoint> points;
+  std::vector<std::vector<PathPoint>> rows;
 };
+inline constexpr double beaten_by = 1.05; ///< the error at the same cost
 [[nodiscard]] Path trace_path(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                               const LayerStatistics& statistics, std::span<const PathRow> rows,
                               const ConstrainedOptions& options, const ProgressCallback& progress = {});

@@ -5,6 +5,7 @@
 #include "slr/run/features.hpp"
 #include "slr/run/solver_options.hpp"
 
+#include <filesystem>
 #include <optional>
 
 namespace slr::run {
@@ -32,15 +33,20 @@ struct Curves {
   double network_latency = 0; ///< seconds of the original network, where the budget needs it
   std::vector<LayerCurve> layers;
 };
+};
 
 /// Traces every layer's path on the original inputs (trace_path), and measures for some points of each row what the
 /// network's output loses when the layer alone is replaced: mean KL divergence from the original's output on the
-/// selection images. No labels. Where the budget limits the latency, rank 0 times these points too. Collective; but for
-/// the times, the same values for every number of ranks.
-[[nodiscard]] Curves measure_curves(const Communicator& comm, const Grid& row_grid, const Network& network,
+/// selection images. No labels. Layers are dealt to groups of ranks (choose_curve_groups), which trace them at the same
+/// time; where the budget limits the latency, all ranks trace one after the other, and rank 0 times these points too.
+/// Finished layers are kept in files in `folder` until `forget_curves`, the layer under way in checkpoints where there
+/// is one group. Collective; but for the times, the same values for every number of ranks and groups.
+[[nodiscard]] Curves measure_curves(const Communicator& comm, const Network& network,
                                     const std::vector<std::string>& dense_reasons, const store::FeatureSet& features,
-                                    const ImageFeed& feed, const Configuration& config, Progress& progress,
-                                    Checkpoints& checkpoints);
+                                    const ImageFeed& feed, const Configuration& config,
+                                    const std::filesystem::path& folder, Progress& progress, Checkpoints& checkpoints);
+/// Local, on one rank.
+void forget_curves(const std::filesystem::path& folder, std::size_t layers);
 
 /// The curves as text, and back, bit for bit. Local. \throws Error{bad_data} for a text of another kind.
 [[nodiscard]] std::string curves_text(const Curves& curves);

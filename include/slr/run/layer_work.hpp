@@ -1,6 +1,7 @@
 #pragma once
 /// \file
 /// What the layers of a job are expected to take, counted from their sizes. For forecasts and progress alone.
+#include "slr/plan/assignment.hpp"
 #include "slr/plan/forecast.hpp"
 #include "slr/run/curves.hpp"
 
@@ -16,10 +17,15 @@ namespace slr::run {
 /// Products of the network's layers from each one on, for one image. Local; infers the network's shapes.
 [[nodiscard]] std::vector<double> products_behind(const Network& network);
 
-/// Operations per layer of its curve: its path, and for every point that is measured in the network what is `behind` it
-/// (products_behind), for `images` images. 0 for dense layers. Local.
-[[nodiscard]] std::vector<double> curve_weights(const Network& network, const std::vector<std::string>& dense_reasons,
-                                                const std::vector<double>& behind, std::int64_t images,
-                                                const Configuration& config);
+/// Seconds of every layer's curve on groups of so many ranks of a nominal machine: its path, and for every point that
+/// is measured in the network what is behind it (products_behind), for `images` images. None for dense layers. Local.
+[[nodiscard]] JobTimes curve_times(const Network& network, const std::vector<std::string>& dense_reasons,
+                                   std::int64_t images, const Configuration& config,
+                                   const std::vector<int>& ranks_of_group);
+/// The number of groups that have traced all curves first, if every rank may hold `memory` bytes of a layer (or what it
+/// needs of it where all ranks share it). Local.
+[[nodiscard]] int choose_curve_groups(const Network& network, const std::vector<std::string>& dense_reasons,
+                                      std::int64_t images, const Configuration& config,
+                                      const std::vector<int>& node_of_rank, std::int64_t memory);
 
 } // namespace slr::run
