@@ -50,12 +50,21 @@ bool is_allowed(Split split, const Budget& budget) {
          split.groups % budget.multiple == 0;
 }
 
+/// The network's latency if the layers' own and what is beside them add up.
+std::int64_t summed_latency(const Curves& measured, const BudgetPoint& point) {
+  const auto beside = measured.latency_beside.find(point.name);
+  if (beside == measured.latency_beside.end()) return nanoseconds(measured.network_latency);
+  auto sum = nanoseconds(beside->second);
+  for (const auto& layer : measured.layers) sum += nanoseconds(layer.dense_latency);
+  return sum;
+}
+
 /// The limits, and what is left for the layers if all of them cost nothing.
 Offers limits_of(const LayerCosts& costs, const Curves& measured, const BudgetPoint& point) {
   Offers result;
   for (const auto& limit : point.limits) {
     const auto resource = index_of(limit.resource);
-    const auto whole = resource == latency ? nanoseconds(measured.network_latency) : costs.whole()[resource];
+    const auto whole = resource == latency ? summed_latency(measured, point) : costs.whole()[resource];
     result.limited.push_back(resource);
     result.limits.push_back(
         resource == latency && limit.factor > 0 ? nanoseconds(measured.network_latency / limit.factor) : limit.at_most);
@@ -69,6 +78,7 @@ Offers offers_of(const Network& network, const std::vector<std::string>& dense_r
   auto result = limits_of(costs, measured, point);
   result.choices.resize(network.layers.size());
   result.splits.resize(network.layers.size());
+  const bool wants_time = result.is_limited(macs) || result.is_limited(latency);
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     auto dense = costs.dense(i);
     dense[latency] = nanoseconds(measured.layers[i].dense_latency);
@@ -85,10 +95,10 @@ Offers offers_of(const Network& network, const std::vector<std::string>& dense_r
     for (const auto& predicted : predict(measured.layers[i])) {
       auto cost = costs.of(i, predicted.split);
       cost[latency] = nanoseconds(predicted.latency);
-      // Never larger nor slower than dense; who limits products wants time.
+      // Never larger nor slower than dense; who limits products wants time, and who limits this library's time others'.
       if (cost[parameters] >= dense[parameters] || cost[macs] >= dense[macs]) continue;
       if (dense[latency] > 0 && cost[latency] >= dense[latency]) continue;
-      if (result.is_limited(macs) && !costs.is_faster(i, predicted.split)) continue;
+      if (wants_time && !costs.is_faster(i, predicted.split)) continue;
       if (is_allowed(predicted.split, config.budget)) result.offer(i, predicted.split, cost, predicted.kl);
     }
   }

@@ -118,7 +118,7 @@ std::vector<std::int64_t> stand_ins(std::size_t layer, std::int64_t groups, std:
 
 } // namespace
 
-Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits) {
+graph::Model as_written(const Network& network, const std::vector<std::optional<Split>>& splits) {
   auto model = network.model;
   for (std::size_t i = 0; i < splits.size(); ++i) {
     if (!splits[i]) continue;
@@ -141,7 +141,11 @@ Cost cost_as_written(const Network& network, const std::vector<std::optional<Spl
   }
   graph::remove_unread_channels(model);
   graph::order_channels(model);
-  const auto counts = graph::count(model);
+  return model;
+}
+
+Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits) {
+  const auto counts = graph::count(as_written(network, splits));
   return {counts.parameters, counts.macs, counts.bytes, 0};
 }
 

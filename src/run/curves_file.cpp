@@ -52,6 +52,7 @@ std::string curves_text(const Curves& curves) {
     if (!curve.failure.empty()) json.back()["failure"] = curve.failure;
   }
   Json whole{{"schema", current_schema}, {"network_latency", curves.network_latency}, {"layers", std::move(json)}};
+  if (!curves.latency_beside.empty()) whole["latency_beside"] = curves.latency_beside;
   whole["sha256"] = sha256(whole.dump()); // of everything before it
   return whole.dump(1) + "\n";
 }
@@ -64,6 +65,9 @@ Curves curves_from_text(const std::string& text) {
     if (json.at("schema") != current_schema || sha256(json.dump()) != sum) throw damaged();
     Curves curves;
     curves.network_latency = measured(json.at("network_latency"));
+    if (json.contains("latency_beside"))
+      for (const auto& [point, seconds] : json.at("latency_beside").items())
+        curves.latency_beside[point] = measured(seconds);
     for (const auto& layer : json.at("layers")) {
       auto& curve = curves.layers.emplace_back();
       curve.pull = measured(layer.at("pull"));

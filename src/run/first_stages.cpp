@@ -1,8 +1,10 @@
 #include "first_stages.hpp"
 
 #include "feature_capture.hpp"
+#include "latency_beside.hpp"
 #include "slr/base/file.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/run/budget.hpp"
 #include "slr/run/features.hpp"
 #include "slr/store/packed_images.hpp"
 
@@ -103,6 +105,7 @@ Curves open_curves(const Communicator& comm, const Network& network, const std::
     return curves_from_text(text);
   }
   auto curves = measure_curves(comm, network, dense, features, feed, config, files.layers(), progress, checkpoints);
+  if (needs_latency(config)) measure_latency_beside(comm, network, dense, config, curves);
   on_root(comm, [&] {
     write_file_atomically(files.curves(), curves_text(curves));
     forget_curves(files.layers(), network.layers.size());

@@ -9,6 +9,7 @@
 #include "slr/graph/rewrite.hpp"
 #include "slr/run/curves.hpp"
 #include "slr/run/layer_work.hpp"
+#include "slr/run/sweep.hpp"
 
 #include <gmock/gmock.h>
 
@@ -220,6 +221,23 @@ TEST(Curves, SurviveTheirFile) {
   EXPECT_EQ(again.layers[0].rows[1][3].error_selection, curves.layers[0].rows[1][3].error_selection);
   EXPECT_THROW((void)curves_from_text("{}"), Error);
   EXPECT_THROW((void)curves_from_text("[1"), Error);
+}
+
+// What the network takes beside its layers shrinks with them: 2 ms at half the time, of 6 as it was.
+TEST(Allot, ReckonsWithWhatIsMeasuredBesideTheLayers) {
+  const auto network = convolution(128, 14);
+  Curves curves{10e-3, {{0.01, 4e-3, {}, {}}}, {}};
+  curves.layers[0].rows.push_back({{{0, 64}, 0.1, 0.01, 3e-3}, {{0, 32}, 0.2, 0.02, 2e-3}, {{0, 16}, 0.4, 0.04, 1e-3}});
+  const BudgetPoint point{"", {{Resource::latency, 0, 2}}};
+  Configuration config;
+  config.budget.latency = {{2.0, std::nullopt}};
+  EXPECT_THROW((void)allot(network, {""}, curves, point, config), Error);
+  curves.latency_beside[""] = 2e-3;
+  EXPECT_EQ(allot(network, {""}, curves, point, config).splits[0], (Split{0, 64}));
+  curves.latency_beside[""] = 3.5e-3;
+  EXPECT_EQ(allot(network, {""}, curves, point, config).splits[0],
+            (Split{0, 28})); // 1.5 ms are left, on a line through 3 and 1
+  EXPECT_EQ(curves_from_text(curves_text(curves)).latency_beside, curves.latency_beside);
 }
 
 /// Groups that trace the example's layers on so many ranks of one node, where each of them may hold `memory` bytes.

@@ -6,6 +6,7 @@
 #include "slr/run/solver_options.hpp"
 
 #include <filesystem>
+#include <map>
 #include <optional>
 
 namespace slr::run {
@@ -32,7 +33,9 @@ struct LayerCurve {
 struct Curves {
   double network_latency = 0; ///< seconds of the original network, where the budget needs it
   std::vector<LayerCurve> layers;
-};
+  /// Seconds that the network takes beside its layers, once it meets the budget point of that name; below 0 where
+  /// layers timed alone take longer.
+  std::map<std::string, double> latency_beside{};
 };
 
 /// Traces every layer's path on the original inputs (trace_path), and measures for some points of each row what the
