@@ -30,8 +30,9 @@ struct Fortran;
                  const int*, const T*, int*, T*, T*, const int*, int*, T*, const int*, int*, const int*, int*,         \
                  std::size_t, std::size_t, std::size_t);                                                               \
   void P##sytrd_(const char*, const int*, T*, const int*, T*, T*, T*, T*, const int*, int*, std::size_t);              \
-  void P##larrc_(const char*, const int*, const T*, const T*, const T*, const T*, const T*, int*, int*, int*, int*,    \
-                 std::size_t);                                                                                         \
+  void P##sterf_(const int*, T*, T*, int*);                                                                            \
+  void P##stein_(const int*, const T*, const T*, const int*, const T*, const int*, const int*, T*, const int*, T*,     \
+                 int*, int*, int*);                                                                                    \
   void P##stemr_(const char*, const char*, const int*, T*, T*, const T*, const T*, const int*, const int*, int*, T*,   \
                  T*, const int*, const int*, int*, int*, T*, const int*, int*, const int*, int*, std::size_t,          \
                  std::size_t);                                                                                         \
@@ -58,7 +59,8 @@ struct Fortran;
     static constexpr auto pstrf = P##pstrf_;                                                                           \
     static constexpr auto syevr = P##syevr_;                                                                           \
     static constexpr auto sytrd = P##sytrd_;                                                                           \
-    static constexpr auto larrc = P##larrc_;                                                                           \
+    static constexpr auto sterf = P##sterf_;                                                                           \
+    static constexpr auto stein = P##stein_;                                                                           \
     static constexpr auto stemr = P##stemr_;                                                                           \
     static constexpr auto ormtr = P##ormtr_;                                                                           \
     static constexpr auto gesdd = P##gesdd_;                                                                           \

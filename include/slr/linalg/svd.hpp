@@ -9,7 +9,7 @@
 ///
 /// Engines. m = min(n, k), long side l; the problem is always seen with its short side as rows.
 /// - `pdgesvd`: ScaLAPACK's p?gesvd of the tall orientation. O(m^2 l), slow constant. Any spectrum.
-/// - `gram`: the m x m Gram matrix in double, its eigenpairs above tau^2 (on one rank the parts of ?syevr, else
+/// - `gram`: the m x m Gram matrix in double, its eigenpairs above tau^2 (on one rank ?sytrd, ?sterf and ?stein, else
 ///   p?syevr), then the long factor by one product. Good while tau / sigma_1 stays above about 1e-6.
 /// - `subspace`: the previous call's singular vectors, with max(12, r/8) guard vectors below the threshold, improved by
 ///   Chebyshev-filtered subspace iteration with Rayleigh-Ritz (Saad: Numerical Methods for Large Eigenvalue Problems,
