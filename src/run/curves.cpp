@@ -25,10 +25,6 @@ constexpr double rank_step = 0.5; // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 1;
 constexpr double samples_per_column = 3; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
-// The first selection images are enough for a mean KL divergence: so many, but as few as a probe of this many products
-// allows, and not below the least.
-constexpr std::int64_t most_probe_images = 256, least_probe_images = 16;
-constexpr double largest_probe_macs = 1e12;
 constexpr double largest_layer_macs = 6e11; // of all probes of a layer; one is made in any case
 constexpr double smallest_kl = 1e-12;
 constexpr double far_apart = 30; // KL divergences of which two points do not tell what lies between them
@@ -103,13 +99,6 @@ std::int64_t thinning_of(const graph::Layer& layer, const store::FeatureSet& fea
   return thinning;
 }
 
-/// How many calibration images have the selection images of a probe among them.
-std::int64_t probed_images(const Network& network, const Configuration& config) {
-  const auto macs = static_cast<double>(std::max<std::int64_t>(1, graph::count(network.model).macs));
-  const auto affordable = static_cast<std::int64_t>(std::min(largest_probe_macs / macs, double(most_probe_images)));
-  return std::min(config.calibration.images, 10 * std::max(affordable, least_probe_images));
-}
-
 /// Times the network and its layers on rank 0, or nothing if nobody asks.
 class Stopwatch {
 public:
@@ -159,7 +148,7 @@ public:
   LayerTracer(const Communicator& comm, const Network& network, const store::FeatureSet& features,
               const ImageFeed& feed, const Configuration& config, Progress& progress, Checkpoints& checkpoints)
       : comm_(comm), grid_(ProcessGrid::row(comm)), network_(network), features_(features), config_(config),
-        progress_(progress), checkpoints_(checkpoints), share_(share_of_rank(comm, config.calibration.images)),
+        progress_(progress), share_(share_of_rank(comm, config.calibration.images)),
         images_(probed_images(network, config)), behind_(products_behind(network)),
         probe_(collectively(comm, [&] { return OutputProbe(comm, network, feed, images_); })),
         stopwatch_(comm, network, needs_latency(config)) {
@@ -195,7 +184,8 @@ public:
     curve.pull = path.pull;
     curve.dense_latency = stopwatch_.layer(layer, nullptr);
     collectively(comm_, [&] { probe_.advance(layer); });
-    const auto probing = affordable_probing(behind_[i] * static_cast<double>(images_ / 10), rows.size());
+    const std::int64_t judged = images_ / 10;
+    const auto probing = affordable_probing(behind_[i] * static_cast<double>(judged), rows.size());
     for (std::size_t j = 0; j < rows.size(); ++j)
       curve.rows.push_back(measured(layer, rows[j], path.rows[j], j, probing));
     return curve;
@@ -228,7 +218,6 @@ private:
   const store::FeatureSet& features_;
   const Configuration& config_;
   Progress& progress_;
-  Checkpoints& checkpoints_;
   Share share_;
   std::int64_t images_;        ///< calibration images that have those of a probe among them
   std::vector<double> behind_; ///< products from each layer on
@@ -287,11 +276,10 @@ Curves measure_curves(const Communicator& comm, const Network& network, const st
     result.layers[i] = std::move(found->layers.front());
     done[i] = "traced by an earlier start";
   }
-  const auto images = probed_images(network, config) / 10; // of a probe
   const auto memory = scratch_place(comm, config).memory_bytes;
   const NodeGroups groups(
-      comm, needs_latency(config) ? 1 : choose_curve_groups(network, done, images, config, nodes_of(comm), memory));
-  const auto turns = deal_largest_first(curve_times(network, done, images, config, groups.sizes()));
+      comm, needs_latency(config) ? 1 : choose_curve_groups(network, done, config, nodes_of(comm), memory));
+  const auto turns = deal_largest_first(curve_times(network, done, config, groups.sizes()));
   GroupCheckpoints apart(groups, checkpoints);
   auto& mine = groups.count() == 1 ? checkpoints : static_cast<Checkpoints&>(apart);
   const auto unit_of = [](std::size_t i) { return "curve-" + std::to_string(i); };

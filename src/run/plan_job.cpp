@@ -4,7 +4,9 @@
 #include "slr/base/file.hpp"
 #include "slr/mpi/node_groups.hpp"
 #include "slr/run/features.hpp"
+#include "slr/run/held_arrays.hpp"
 #include "slr/run/json_text.hpp"
+#include "slr/run/layer_work.hpp"
 
 #include <fmt/format.h>
 
@@ -103,6 +105,19 @@ std::string activation_text(const PlannedItem& planned, std::int64_t nodes) {
   return text + "\n";
 }
 
+/// Who traces the curves that are not there yet.
+std::string tracing_text(const PlanItem& item, const std::vector<int>& node_of_rank) {
+  const auto& config = item.config;
+  if (config.method.kind != MethodKind::constrained || config.budget.spread != Spread::network) return "";
+  const auto on_node = std::count(node_of_rank.begin(), node_of_rank.end(), node_of_rank.front());
+  const auto memory = memory_of_node(config, memory_of_this_node()) / on_node;
+  const int groups =
+      needs_latency(config) ? 1 : choose_curve_groups(item.network, item.dense_reasons, config, node_of_rank, memory);
+  const auto bytes = curve_bytes(item.network, item.dense_reasons, config, group_sizes(node_of_rank, groups));
+  return fmt::format("curves: {} group{} of ranks, at most {:.0f} MB per rank for a layer\n", groups,
+                     groups == 1 ? "" : "s", bytes / 1e6);
+}
+
 /// Which group does what, when; a line per group, and one for what all ranks do together.
 std::string assignment_table(const std::vector<PlannedItem>& items, const Timetable& times) {
   std::string sizes;
@@ -166,8 +181,9 @@ std::string plan_text(const std::vector<PlanItem>& items, const Configuration& c
           planned[at], is_pipelined ? std::max<std::int64_t>(1, nodes / std::ssize(times.ranks_of_group)) : nodes);
       text += curves[i] ? fmt::format("predicted KL divergence {:.3g}, from the curves in {}\n",
                                       allotments[at].predicted_kl, items[i].config.output.given)
-                        : std::string("no curves of this configuration in the output folder yet: an even split, costs "
-                                      "alone; the job itself measures them first\n");
+                        : "no curves of this configuration in the output folder yet: an even split, costs alone; the "
+                          "job itself measures them first\n" +
+                              tracing_text(items[i], node_of_rank);
       if (!is_pipelined) text += assignment_table({planned[at]}, times);
       text += "\n";
     }

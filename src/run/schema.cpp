@@ -119,8 +119,9 @@ void add_calibration(std::vector<Field>& t) {
   t.push_back(field("calibration.seed", Integer{0}, SLR_AT(calibration.seed), "of the sampled positions"));
   t.push_back(field("calibration.files", Choice<ShardsPer>{{{"rank", ShardsPer::rank}, {"node", ShardsPer::node}}},
                     SLR_AT(calibration.files), "one feature shard per rank or per node"));
-  t.push_back(field("calibration.memory", Integer{1}, SLR_AT(calibration.memory_bytes),
-                    "bytes per node for activations between layers, and for layers traced at once; half of it if absent"));
+  t.push_back(
+      field("calibration.memory", Integer{1}, SLR_AT(calibration.memory_bytes),
+            "bytes per node for activations between layers, and for layers traced at once; half of it if absent"));
 }
 
 void add_method(std::vector<Field>& t) {

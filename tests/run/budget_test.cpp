@@ -245,7 +245,7 @@ int groups_of(int ranks, std::int64_t memory, std::vector<std::string> reasons =
   const auto network = example();
   reasons.resize(network.layers.size());
   const std::vector<int> node_of_rank(static_cast<std::size_t>(ranks), 0);
-  return choose_curve_groups(network, reasons, 32, Configuration(), node_of_rank, memory);
+  return choose_curve_groups(network, reasons, Configuration(), node_of_rank, memory);
 }
 
 // The layers' times differ: two groups are not always better than one, but never more than there are layers.
