@@ -19,8 +19,8 @@ public:
   void advance(const graph::Layer& layer);
   /// Of a network that differs from the original behind these values alone. Collective.
   [[nodiscard]] double kl_of(graph::Model model) const;
-  /// Of the original network with this layer alone replaced. Collective. What follows the layer is prepared at the first
-  /// call for it.
+  /// Of the original network with this layer alone replaced. Collective. What follows the layer is prepared at the
+  /// first call for it.
   [[nodiscard]] double kl_with(const graph::Layer& layer, const graph::CompressedLayer& replacement);
 
 private:

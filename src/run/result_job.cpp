@@ -102,8 +102,8 @@ Prepared prepare(const Communicator& comm, const Configuration& config, const Ne
                   {},    nodes_of(comm),  open_machine(comm, files)};
   if (config.method.kind == MethodKind::constrained && config.budget.spread == Spread::network)
     clock.measure("curves", [&] {
-      shared.curves = open_curves(comm, network, dense, shared.features, shared.feed, config, files, progress,
-                                  checkpoints);
+      shared.curves =
+          open_curves(comm, network, dense, shared.features, shared.feed, config, files, progress, checkpoints);
     });
   for (std::size_t i = 0; i < shared.curves.layers.size(); ++i)
     if (const auto& failure = shared.curves.layers[i].failure; !failure.empty())

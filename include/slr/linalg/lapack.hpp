@@ -53,8 +53,8 @@ struct TopEigen {
 
 /// The eigenvalues > lower of the symmetric matrix in the lower triangle, and up to guard(number of them) more below
 /// it, with eigenvectors: reduction to a tridiagonal matrix (?sytrd), all of its eigenvalues (?sterf), vectors of those
-/// wanted by inverse iteration (?stein; by ?stemr if they are many, or if that fails), back by ?ormtr. a is overwritten.
-/// 4/3 n^3 + 2 n^2 values flops.
+/// wanted by inverse iteration (?stein; by ?stemr if they are many, or if that fails), back by ?ormtr. a is
+/// overwritten. 4/3 n^3 + 2 n^2 values flops.
 template <class T>
 [[nodiscard]] TopEigen<T> syevr_above(std::int64_t n, T* a, std::int64_t lda, T lower, std::int64_t guard_divisor,
                                       std::int64_t guard_least, std::string_view context = {});

@@ -58,8 +58,8 @@ struct Shortage {
 /// The network with these structures (none: the layer as it is) and zeros for factors. Kept channels are taken in
 /// general position: scattered, and different in layers that read the same value. Local; memory of a second network.
 [[nodiscard]] graph::Model as_written(const Network& network, const std::vector<std::optional<Split>>& splits);
-/// What that costs: channels that nobody reads are gone then, and many indices, which the layers' own costs cannot know.
-/// Local.
+/// What that costs: channels that nobody reads are gone then, and many indices, which the layers' own costs cannot
+/// know. Local.
 [[nodiscard]] Cost cost_as_written(const Network& network, const std::vector<std::optional<Split>>& splits);
 
 /// An upper limit on one resource of the whole network.
