@@ -33,7 +33,7 @@ NETWORKS = {
     "vgg16_cifar10": (["--images", "cifar10/calibration.bin"], (80, 480), "3x32x32", (1, 8, 32)),
     "resnet20": (["--images", "cifar10/calibration.bin"], (400, 2000), "3x32x32", (1, 8, 32)),
 }
-POSITIONS = 50  # sampled of each image and convolution: five times the default
+POSITIONS = 10  # the default, of each image and convolution
 TRIALS = 3
 ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([\d.]+) s for files")
 
