@@ -2,7 +2,6 @@
 
 #include "group_checkpoints.hpp"
 #include "output_probe.hpp"
-#include "slr/base/file.hpp"
 #include "slr/base/trace.hpp"
 #include "slr/graph/count.hpp"
 #include "slr/graph/rewrite.hpp"
@@ -226,37 +225,19 @@ private:
   ConstrainedOptions options_;
 };
 
-/// Layers whose curves are finished, each in a file, so that a job that was ended in whatever way goes on behind them.
-class CurveFiles {
-public:
-  explicit CurveFiles(std::filesystem::path folder) : folder_(std::move(folder)) {}
-  /// Local, on one rank. \throws Error{io}
-  void save(std::size_t i, const Curves& one) const {
-    std::filesystem::create_directories(folder_);
-    write_file_atomically(file(i), curves_text(one));
-  }
-  /// Null where there is none; a damaged one does not count. Collective, the same on every rank.
-  [[nodiscard]] std::optional<Curves> load(const Communicator& comm, std::size_t i) const {
-    std::string text;
-    on_root(comm, [&] {
-      if (std::filesystem::exists(file(i))) text = read_file(file(i));
-    });
-    text = comm.broadcast_text(text);
-    try {
-      if (auto found = curves_from_text(text); found.layers.size() == 1) return found;
-    } catch (const Error&) { // it is traced again
-    }
-    return {};
-  }
-  /// Local, on one rank.
-  void remove(std::size_t i) const { std::filesystem::remove(file(i)); }
+LayerFiles curve_files(const std::filesystem::path& folder) {
+  return {folder, "curve"};
+}
 
-private:
-  [[nodiscard]] std::filesystem::path file(std::size_t i) const {
-    return folder_ / ("curve-" + std::to_string(i) + ".json");
+/// Nothing where it is not finished, or damaged. Collective, the same on every rank.
+std::optional<Curves> finished_curve(const Communicator& comm, const LayerFiles& files, std::size_t i) {
+  const auto text = files.load(comm, i);
+  try {
+    if (auto found = curves_from_text(text); found.layers.size() == 1) return found;
+  } catch (const Error&) { // it is traced again
   }
-  std::filesystem::path folder_;
-};
+  return {};
+}
 
 } // namespace
 
@@ -264,13 +245,13 @@ Curves measure_curves(const Communicator& comm, const Network& network, const st
                       const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config,
                       const std::filesystem::path& folder, Progress& progress, Checkpoints& checkpoints) {
   const auto count = network.layers.size();
-  const CurveFiles files(folder);
+  const auto files = curve_files(folder);
   Curves result;
   result.layers.resize(count);
   std::vector<std::string> done = dense_reasons; // not empty: nothing to do
   for (std::size_t i = 0; i < count; ++i) {
     if (!done[i].empty()) continue;
-    auto found = files.load(comm, i);
+    auto found = finished_curve(comm, files, i);
     if (!found) continue;
     result.network_latency = found->network_latency;
     result.layers[i] = std::move(found->layers.front());
@@ -303,7 +284,7 @@ Curves measure_curves(const Communicator& comm, const Network& network, const st
       progress.layer(static_cast<std::int64_t>(i), static_cast<std::int64_t>(count), layer.name);
       const TraceSpan span(TraceKind::layer, layer.name + ", curve");
       result.layers[i] = tracer.trace(i, not_mine);
-      on_root(groups.group(), [&] { files.save(i, {result.network_latency, {result.layers[i]}}); });
+      on_root(groups.group(), [&] { files.save(i, curves_text({result.network_latency, {result.layers[i]}})); });
       mine.poll();
     }
   });
@@ -317,7 +298,8 @@ Curves measure_curves(const Communicator& comm, const Network& network, const st
 }
 
 void forget_curves(const std::filesystem::path& folder, std::size_t layers) {
-  for (std::size_t i = 0; i < layers; ++i) CurveFiles(folder).remove(i);
+  const auto files = curve_files(folder);
+  for (std::size_t i = 0; i < layers; ++i) files.remove(i);
 }
 
 } // namespace slr::run

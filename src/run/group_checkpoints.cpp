@@ -20,32 +20,42 @@ LayerOutcome unpacked_outcome(const std::string& bytes, const Network& network, 
   return outcome;
 }
 
-std::filesystem::path OutcomeFiles::file(std::size_t index) const {
+std::filesystem::path LayerFiles::file(std::size_t index) const {
   return folder_ / (kind_ + "-" + std::to_string(index) + ".state");
 }
 
-void OutcomeFiles::save(std::size_t index, const LayerOutcome& outcome) const {
+void LayerFiles::save(std::size_t index, const std::string& bytes) const {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   if (error) throw Error(ExitCode::io, "cannot create " + folder_.string() + ": " + error.message());
-  write_file_atomically(file(index), packed_outcome(outcome));
+  write_file_atomically(file(index), bytes);
+}
+
+void LayerFiles::remove(std::size_t index) const {
+  std::filesystem::remove(file(index));
+}
+
+std::string LayerFiles::load(const Communicator& comm, std::size_t index) const {
+  std::string bytes;
+  on_root(comm, [&] {
+    if (std::filesystem::exists(file(index))) bytes = read_file(file(index));
+  });
+  return comm.broadcast_text(bytes);
+}
+
+void OutcomeFiles::save(std::size_t index, const LayerOutcome& outcome) const {
+  files_.save(index, packed_outcome(outcome));
 }
 
 std::vector<std::optional<LayerOutcome>> OutcomeFiles::load(const Communicator& comm, const Network& network) const {
   std::vector<std::optional<LayerOutcome>> outcomes(network.layers.size());
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    std::string bytes;
-    on_root(comm, [&] {
-      if (!std::filesystem::exists(file(i))) return;
-      bytes = read_file(file(i));
-      try {
-        (void)unpacked_outcome(bytes, network, i);
-      } catch (const Error&) {
-        bytes.clear(); // it is solved again
-      }
-    });
-    bytes = comm.broadcast_text(bytes);
-    if (!bytes.empty()) outcomes[i] = unpacked_outcome(bytes, network, i);
+    const auto bytes = files_.load(comm, i);
+    if (bytes.empty()) continue;
+    try {
+      outcomes[i] = unpacked_outcome(bytes, network, i);
+    } catch (const Error&) { // damaged: it is solved again
+    }
   }
   return outcomes;
 }

@@ -31,21 +31,35 @@ private:
 [[nodiscard]] std::string packed_outcome(const LayerOutcome& outcome);
 [[nodiscard]] LayerOutcome unpacked_outcome(const std::string& bytes, const Network& network, std::size_t index);
 
-/// Layers that are finished, each in a file of its own in a folder of the job, so that a job that was ended in whatever
-/// way goes on behind them. Damaged files do not count.
-class OutcomeFiles {
+/// Layers that are finished, each as bytes in a file of its own in a folder of the job, so that a job that was ended in
+/// whatever way goes on behind them.
+class LayerFiles {
 public:
   /// `kind` tells one list of layers in the folder from another.
-  OutcomeFiles(std::filesystem::path folder, std::string kind) : folder_(std::move(folder)), kind_(std::move(kind)) {}
+  LayerFiles(std::filesystem::path folder, std::string kind) : folder_(std::move(folder)), kind_(std::move(kind)) {}
+  /// Local, on one rank. \throws Error{io}
+  void save(std::size_t index, const std::string& bytes) const;
+  void remove(std::size_t index) const;
+  /// Empty where there is none. Collective; the same on every rank.
+  [[nodiscard]] std::string load(const Communicator& comm, std::size_t index) const;
+
+private:
+  [[nodiscard]] std::filesystem::path file(std::size_t index) const;
+  std::filesystem::path folder_;
+  std::string kind_;
+};
+
+/// Outcomes in such files. Damaged ones do not count.
+class OutcomeFiles {
+public:
+  OutcomeFiles(std::filesystem::path folder, std::string kind) : files_(std::move(folder), std::move(kind)) {}
   /// Local, on one rank. \throws Error{io}
   void save(std::size_t index, const LayerOutcome& outcome) const;
   /// What is there of every layer. Collective; the same on every rank.
   [[nodiscard]] std::vector<std::optional<LayerOutcome>> load(const Communicator& comm, const Network& network) const;
 
 private:
-  [[nodiscard]] std::filesystem::path file(std::size_t index) const;
-  std::filesystem::path folder_;
-  std::string kind_;
+  LayerFiles files_;
 };
 
 /// Every turn's outcome from the group that has it to all ranks. Collective over all groups.

@@ -45,13 +45,16 @@ void measure_latency_beside(const Communicator& comm, const Network& network,
     // At first all parts of the network are taken to shrink alike.
     beside = limit - layers * limit / curves.network_latency;
     double best = 0, best_beside = 0; // the slowest network within the limit
+    std::vector<std::optional<Split>> before;
     for (int round = 0; round < most_rounds; ++round) {
       const auto allotment = collectively(comm, [&] { return allot(network, dense_reasons, curves, point, config); });
+      if (allotment.splits == before) break; // another limit decides, or there is nothing between
+      before = allotment.splits;
       double seconds = 0;
       on_root_undisturbed(comm, [&] {
-        const auto [before, now] =
+        const auto [original, now] =
             infer::measure_latencies(network.model, as_written(network, allotment.splits), {.repeats = 40});
-        seconds = curves.network_latency * now.median_seconds / before.median_seconds;
+        seconds = curves.network_latency * now.median_seconds / original.median_seconds;
       });
       seconds = comm.broadcast_value(seconds);
       if (seconds <= aim * limit && seconds > best) {

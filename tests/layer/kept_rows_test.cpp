@@ -128,7 +128,9 @@ TEST(KeptRows, APathLowersTheRankBesideThem) {
       const auto& point = path.rows[i][r];
       EXPECT_EQ(point.structure.kept_groups.size(), i == 0 ? 0U : 4U);
       EXPECT_EQ(point.factors.numerical_rank, rows[0].ranks[r]);
-      EXPECT_LE(point.error_selection, path.rows[0][r].error_selection);
+      if (i > 0) {
+        EXPECT_LT(point.error_selection, path.rows[0][r].error_selection);
+      }
     }
   }
 }

@@ -80,6 +80,7 @@ struct PathRow {
   std::vector<std::int64_t> estimated{}; ///< ranks without iterations and factors
   std::vector<double> costs{};           ///< of each rank; none: the row is followed to its end
 };
+inline constexpr double beaten_by = 1.05; ///< the error of another structure at the same cost
 /// Follows each row from its largest rank down: the kept groups are chosen once (for the middle rank), the factors of
 /// the second moments serve the whole row, and every point takes `trial_iterations` from where the point before ended.
 /// An estimated point takes none: its error is that of the best map of its rank for the targets so far, times what the
@@ -92,7 +93,6 @@ struct Path {
   double pull = 0;
   std::vector<std::vector<PathPoint>> rows;
 };
-inline constexpr double beaten_by = 1.05; ///< the error at the same cost
 [[nodiscard]] Path trace_path(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                               const LayerStatistics& statistics, std::span<const PathRow> rows,
                               const ConstrainedOptions& options, const ProgressCallback& progress = {});
