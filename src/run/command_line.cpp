@@ -84,20 +84,19 @@ public:
     if (*program_.positional) places.add("positional", 1);
     using namespace po::command_line_style;
     constexpr int style = unix_style & ~allow_guessing; // abbreviations would hide a slip
+    const std::vector<std::string> words(arguments.begin(), arguments.end());
     try {
       po::variables_map values;
-      po::store(po::command_line_parser(std::vector<std::string>(arguments.begin(), arguments.end()))
-                    .options(all)
-                    .positional(places)
-                    .style(style)
-                    .run(),
-                values);
+      po::store(po::command_line_parser(words).options(all).positional(places).style(style).run(), values);
       po::notify(values);
     } catch (const po::unknown_option& unknown) {
       refuse_unknown(unknown.get_option_name());
     } catch (const po::too_many_positional_options_error&) {
-      fail(*program_.positional ? std::string("more than one ") + program_.positional
-                                : "an argument that is no option");
+      const auto parsed = po::command_line_parser(words).options(all).style(style).run();
+      const auto at_no_option = po::collect_unrecognized(parsed.options, po::include_positional);
+      fail((*program_.positional ? std::string("more than one ") + program_.positional
+                                 : std::string("an argument that belongs to no option")) +
+           ": " + at_no_option.back());
     } catch (const po::error& problem) {
       fail(problem.what());
     }

@@ -33,8 +33,23 @@ std::optional<Curves> curves_of(const Network& network, const Configuration& con
 /// What a result's layers may cost, as far as it is known.
 Allotment allotment_of(const PlanItem& item, const std::optional<Curves>& curves, const BudgetPoint& point) {
   if (curves) return allot(item.network, item.dense_reasons, *curves, point, item.config);
-  if (const auto limit = point.limit_of(Resource::parameters))
-    return allot_uniformly(item.network, item.dense_reasons, *limit);
+  // An even split of the parameters, by the largest of all factors.
+  const auto whole = LayerCosts(item.network).whole();
+  const auto parameters = whole[index_of(Resource::parameters)];
+  auto limit = parameters;
+  for (const auto& each : point.limits) {
+    if (each.resource == Resource::parameters) {
+      limit = std::min(limit, each.at_most);
+      continue;
+    }
+    // Of a latency in seconds nothing is known before it is measured.
+    const double share = each.resource != Resource::latency
+                             ? static_cast<double>(each.at_most) / static_cast<double>(whole[index_of(each.resource)])
+                         : each.factor > 1 ? 1 / each.factor
+                                           : 1;
+    limit = std::min(limit, static_cast<std::int64_t>(share * static_cast<double>(parameters)));
+  }
+  if (limit < parameters) return allot_uniformly(item.network, item.dense_reasons, limit);
   return no_limit(item.network);
 }
 
@@ -92,6 +107,7 @@ std::string activation_text(const PlannedItem& planned, std::int64_t nodes) {
   std::vector<bool> is_followed;
   for (const auto& reason : reasons) is_followed.push_back(reason.empty());
   const auto cut = widest_cut(network, is_followed);
+  if (cut.layer.empty()) return ""; // nothing is compressed
   const auto all = cut.bytes * ((config.calibration.images + nodes - 1) / nodes);
   const auto in_memory = std::min(all, memory_of_node(config, memory_of_this_node()));
   const auto in_files = std::min(all - in_memory, room_for_files(config.output.absolute) / nodes);

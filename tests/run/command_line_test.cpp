@@ -55,6 +55,12 @@ TEST(CommandLine, TheOthers) {
   EXPECT_TRUE(parse_inspect(Words{"f.h5", "--verify"}).verify);
 }
 
+TEST(CommandLine, NamesTheArgumentThatIsTooMuch) {
+  EXPECT_THAT(refusal(parse_pack, {"--images", "i", "--strict", "p.h5"}),
+              HasSubstr("an argument that belongs to no option: p.h5"));
+  EXPECT_THAT(refusal(parse_compress, {"a.yaml", "--fresh", "b.yaml"}), HasSubstr(": b.yaml"));
+}
+
 TEST(CommandLine, HelpExplainsItself) {
   const auto check = [](const auto& options, const std::string& name) {
     EXPECT_THAT(options.text, testing::StartsWith("Usage: " + name));
