@@ -23,6 +23,10 @@ constexpr int most_exchanges = 40, exchanges_at_once = 8; // counts of a network
 constexpr auto parameters = index_of(Resource::parameters), macs = index_of(Resource::macs),
                latency = index_of(Resource::latency);
 
+/// Of the network's products: what a layer may take longer where it is the size that counts. Else a fully connected
+/// layer of many parameters and little time would stay dense for its second node.
+constexpr double negligible_time = 0.002;
+
 /// What the layers can become under the limits of a budget; resources without a limit do not steer.
 struct Offers {
   std::vector<std::size_t> limited;                      ///< resources, in the order of the budget's limits
@@ -79,6 +83,7 @@ Offers offers_of(const Network& network, const std::vector<std::string>& dense_r
   result.choices.resize(network.layers.size());
   result.splits.resize(network.layers.size());
   const bool wants_time = result.is_limited(macs) || result.is_limited(latency);
+  const bool wants_size = result.is_limited(parameters) || result.is_limited(index_of(Resource::bytes));
   for (std::size_t i = 0; i < network.layers.size(); ++i) {
     auto dense = costs.dense(i);
     dense[latency] = nanoseconds(measured.layers[i].dense_latency);
@@ -98,7 +103,7 @@ Offers offers_of(const Network& network, const std::vector<std::string>& dense_r
       // Never larger nor slower than dense; who limits products wants time, and who limits this library's time others'.
       if (cost[parameters] >= dense[parameters] || cost[macs] >= dense[macs]) continue;
       if (dense[latency] > 0 && cost[latency] >= dense[latency]) continue;
-      if (wants_time && !costs.is_faster(i, predicted.split)) continue;
+      if (wants_time && !costs.is_faster(i, predicted.split, wants_size ? negligible_time : 0)) continue;
       if (is_allowed(predicted.split, config.budget)) result.offer(i, predicted.split, cost, predicted.kl);
     }
   }

@@ -94,11 +94,12 @@ Cost LayerCosts::of(std::size_t i, Split split) const {
   return {cost.parameters, cost.macs * positions_[i], cost.bytes, 0};
 }
 
-bool LayerCosts::is_faster(std::size_t i, Split split) const {
+bool LayerCosts::is_faster(std::size_t i, Split split, double allowed) const {
   const auto& layer = network_.layers[i];
   const auto form = graph::cheapest_form(layer, split.rank, split.groups).form;
   return graph::products_of_time(layer, form, split.rank, split.groups, positions_[i]) <
-         graph::products_of_time(layer, graph::Form::dense, 0, 0, positions_[i]);
+         graph::products_of_time(layer, graph::Form::dense, 0, 0, positions_[i]) +
+             allowed * static_cast<double>(whole_[index_of(Resource::macs)]);
 }
 
 namespace {

@@ -81,6 +81,11 @@ TEST(LayerCosts, TellWhatIsFasterFromWhatHasFewerProducts) {
   for (const Split split : {Split{0, 16}, Split{0, 80}, Split{32, 32}, Split{64, 0}})
     EXPECT_TRUE(LayerCosts(wide).is_faster(0, split)) << split.groups << " groups, rank " << split.rank;
   EXPECT_FALSE(LayerCosts(wide).is_faster(0, {0, 118}));
+  // A rank of 113 takes what 128 take, 50,000 products for one more node, and 24 for each of 128 x 196 elements.
+  const double dense = 128 * 1152 * 196.0, rank_128 = 128 * (1152 + 128) * 196.0, node = 50'000 + 24 * 128 * 196.0;
+  const double more = (rank_128 + node - dense) / dense;
+  EXPECT_FALSE(LayerCosts(wide).is_faster(0, {0, 113}, 0.99 * more));
+  EXPECT_TRUE(LayerCosts(wide).is_faster(0, {0, 113}, 1.01 * more));
   const auto time = [&](std::int64_t rank) {
     return graph::products_of_time(wide.layers[0], graph::Form::low_rank, rank, 0, 196);
   };

@@ -38,8 +38,9 @@ public:
   /// neighbours need no indices. Local.
   [[nodiscard]] const Cost& dense(std::size_t i) const { return dense_[i]; }
   [[nodiscard]] Cost of(std::size_t i, Split split) const;
-  /// Whether that form can be expected to take less time than the layer as it is (products_of_time). Local.
-  [[nodiscard]] bool is_faster(std::size_t i, Split split) const;
+  /// Whether that form can be expected to take less time than the layer as it is (products_of_time), or more by no more
+  /// than this share of the network's. Local.
+  [[nodiscard]] bool is_faster(std::size_t i, Split split, double allowed = 0) const;
 
 private:
   const Network& network_;
