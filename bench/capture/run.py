@@ -4,14 +4,12 @@ writing of the shards beside it against a plain write of as many bytes.
 
     SLR_REAL_DATA=FOLDER bench/capture/run.py [--bin build/bin] [NETWORK...]
 
-One rank, one thread; processor time, so that other work on the machine hardly counts, but for the flushing of files.
+One rank, one thread; processor time, so that other work on the machine hardly counts, but for the writing of files.
 Forward pass and sampling are those of slr_calibrate's own account (it shows it), per image: the difference between two
 runs of different numbers of images (so that preparing primitives does not count, which ONNX Runtime does not count
 either), the best of three; ONNX Runtime's the best of several batch sizes. `whole` is the same difference of everything
-that the process does. The shards' rate counts the processor time of arranging, checking and writing them and the time
-until they are on the disk, that of a plain write the time until as many bytes are there: medians of as many writes, one
-of each kind after the other, since on a virtual machine a page of the file cache that was not in use before costs several
-times as much. Table and CSV
+that the process does. The shards' rate is that of bench_shards for the shard of the larger run: until it lies on the disk,
+and beside it a plain write of as many bytes. Table and CSV
 (`network,images,capture_seconds,whole_seconds,ort_seconds,ratio,shard_rate,plain_rate`; rates in MB/s). Without
 SLR_REAL_DATA it says so and ends with 0.
 """
@@ -21,9 +19,7 @@ import pathlib
 import re
 import resource
 import shutil
-import statistics
 import subprocess
-import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Network: configuration, what is packed, two numbers of images, shape, sizes of ONNX Runtime's batches.
@@ -35,11 +31,11 @@ NETWORKS = {
 }
 POSITIONS = 10  # the default, of each image and convolution
 TRIALS = 3
-ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s .* ([\d.]+) s for images, ([\d.]+) s for files")
+ACCOUNT = re.compile(r"images on rank 0: ([\d.]+) s")
 
 
 def seconds_of(words, environment):
-    """Processor time of the network and the samples, of the writing of shards, and of the whole process."""
+    """Processor time of the network and the samples, and of the whole process."""
     def used():
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
@@ -47,31 +43,14 @@ def seconds_of(words, environment):
     shown = subprocess.run(words, check=True, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            text=True).stdout
     account = ACCOUNT.search(shown)
-    return float(account[1]), float(account[3]), used() - begin
+    return float(account[1]), used() - begin
 
 
-def flush_seconds(files):
-    """Until the files are on the disk."""
-    begin = time.perf_counter()
-    for file in files:
-        with open(file, "rb+") as opened:
-            os.fsync(opened.fileno())
-    return time.perf_counter() - begin
-
-
-def plain_write_seconds(file, size):
-    """A plain write of as many bytes until they are on the disk."""
-    block = os.urandom(1 << 20)
-    os.sync()
-    begin = time.perf_counter()
-    with open(file, "wb", buffering=0) as out:
-        for _ in range(size // len(block)):
-            out.write(block)
-        out.write(block[:size % len(block)])
-        os.fsync(out.fileno())
-    seconds = time.perf_counter() - begin
-    file.unlink()
-    return seconds
+def shard_rates(binaries, shard, folder, environment):
+    """Of the shard's rows written anew, and of a plain write of as many bytes, in MB/s."""
+    shown = subprocess.run([binaries / "bench_shards", "--shard", shard, "--folder", folder], check=True,
+                           env=environment, stdout=subprocess.PIPE, text=True).stdout
+    return tuple(float(rate) for rate in re.findall(r"([\d.]+) MB/s", shown))
 
 
 def capture_seconds(binaries, network, pack, counts, work, environment):
@@ -84,17 +63,13 @@ def capture_seconds(binaries, network, pack, counts, work, environment):
         words = [binaries / "slr_calibrate", ROOT / f"jobs/real_networks/{network}.yaml", "--fresh",
                  "--set", f"data.calibration={packed}", "--set", f"calibration.images={count}",
                  "--set", f"calibration.positions={POSITIONS}", "--set", f"output={output}"]
-        trials, writes = [], []
+        trials = []
         for _ in range(TRIALS):
-            os.sync()
-            network_seconds, shard_seconds, all_seconds = seconds_of(words, environment)
-            shards = list((output / "features").glob("shard-*.h5"))
-            size = sum(file.stat().st_size for file in shards)
-            trials.append((network_seconds, all_seconds))
-            writes.append((shard_seconds + flush_seconds(shards), plain_write_seconds(work / "plain", size)))
+            trials.append(seconds_of(words, environment))
         times.append([min(trial[i] for trial in trials) for i in range(2)])
     images = counts[1] - counts[0]
-    shard_rate, plain_rate = (size / statistics.median(seconds) / 1e6 for seconds in zip(*writes))
+    shard, = (output / "features").glob("shard-*.h5")
+    shard_rate, plain_rate = shard_rates(binaries, shard, work, environment)
     return (times[1][0] - times[0][0]) / images, (times[1][1] - times[0][1]) / images, shard_rate, plain_rate
 
 

@@ -17,6 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr hsize_t page_bytes = 4096;
+constexpr hsize_t aligned_from = 16 * page_bytes; ///< bytes of a chunk: smaller ones would leave much space unused
+
 /// "/a/b/c" -> {"/a", "/a/b", "/a/b/c"}.
 std::vector<std::string> prefixes(const std::string& object) {
   std::vector<std::string> all;
@@ -120,6 +123,8 @@ Hdf5File Hdf5File::create(const fs::path& file) {
   state->path = file;
   const auto properties = timeless(H5P_FILE_CREATE, file);
   const auto access = access_properties(file);
+  // Chunks begin with a page: the system copies them in larger pieces.
+  check_hdf5(H5Pset_alignment(access.get(), aligned_from, page_bytes), {false, "preparing the access"}, file);
   const auto temporary = temporary_name(file);
   expect_some_space(temporary, file);
   state->file = owned<FileHandle>(H5Fcreate(temporary.c_str(), H5F_ACC_TRUNC, properties.get(), access.get()),

@@ -116,9 +116,12 @@ struct Hdf5File::State {
   std::filesystem::path path;      ///< final name
   std::filesystem::path temporary; ///< empty when reading or committed
   FileHandle file;
-  std::int64_t file_bytes = 0; ///< when reading
+  std::int64_t file_bytes = 0;  ///< when reading
+  std::int64_t handed_over = 0; ///< bytes that the system was not yet asked to write out
 
   ~State();
+  /// So many bytes more were handed to the system; has it begin to write them out when there are enough.
+  void write_out(std::int64_t bytes);
   [[nodiscard]] H5I_type_t type_of(const std::string& object) const;
   [[nodiscard]] Doing reading(const std::string& what) const { return {false, "reading " + what}; }
   [[nodiscard]] Doing writing(const std::string& what) const { return {true, "writing " + what}; }

@@ -2,10 +2,13 @@
 
 #include "slr/base/error.hpp"
 #include "slr/base/narrow.hpp"
+#include "slr/base/wide_vectors.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <fcntl.h>
+#include <utility>
 
 namespace slr::store {
 
@@ -31,46 +34,95 @@ PropertyHandle chunked_and_checked(const std::vector<hsize_t>& chunk, hid_t type
 
 namespace {
 
-/// The checksum that HDF5's filter appends (Fletcher 1982): modulo 65535, with 65535 in the place of 0 unless there are
-/// zeros alone, the sum of the big-endian 16-bit words and, above it, the sum of that sum after every word.
-std::uint32_t fletcher32(std::span<const std::byte> bytes) {
-  // Lane l of step s has word 16 s + l of a block. Its own sum and the sum of that after every step give both sums of
-  // the block: the word counts 16 (steps - s) - l times. 256 steps of 16 bits fit into the 32 bits of a lane.
-  constexpr std::size_t lanes = 16, steps = 256;
-  using Words = std::uint16_t __attribute__((vector_size(2 * lanes)));
-  using Sums = std::uint32_t __attribute__((vector_size(4 * lanes)));
-  const auto folded = [](std::uint64_t x) { return x == 0 ? 0 : (x - 1) % 65535 + 1; };
-  std::uint64_t sum = 0, sums = 0;
-  const auto* at = reinterpret_cast<const unsigned char*>(bytes.data());
-  auto words = bytes.size() / 2;
-  for (; words >= lanes * steps; words -= lanes * steps) {
-    Sums own{}, after_steps{};
-    for (std::size_t step = 0; step < steps; ++step, at += sizeof(Words)) {
+/// Bytes that the system is told to write out before more are handed to it: the disk works while this rank computes.
+constexpr std::int64_t written_out_at_once = std::int64_t{2} << 20;
+constexpr std::size_t copied_at_once = std::size_t{1} << 15; ///< bytes that a first cache holds
+
+/// 1 .. 65535 for the same residue modulo 65535, and 0 for zeros alone.
+std::uint64_t folded(std::uint64_t x) {
+  return x == 0 ? 0 : (x - 1) % 65535 + 1;
+}
+
+constexpr std::size_t lanes = 16, lanes_together = 8; // as many as AVX2 has: wider ones GCC takes apart
+using Words = std::uint16_t __attribute__((vector_size(2 * lanes_together)));
+using Sums = std::uint32_t __attribute__((vector_size(4 * lanes_together)));
+
+/// Of every lane.
+struct LaneSums {
+  std::uint32_t own[lanes];         ///< the sum of its words
+  std::uint32_t after_steps[lanes]; ///< the sum of that after every step
+};
+
+/// Lane l has the words 16 s + l, s < steps. \pre steps <= 256: so many sums of 16 bits fit into 32
+SLR_WIDE_VECTORS
+void sum_lanes(const unsigned char* words, std::size_t steps, LaneSums& result) {
+  Sums own[2] = {}, after_steps[2] = {};
+  for (std::size_t step = 0; step < steps; ++step)
+    for (int half = 0; half < 2; ++half, words += sizeof(Words)) {
       Words here;
-      std::memcpy(&here, at, sizeof here);
-      own += __builtin_convertvector(here << 8 | here >> 8, Sums);
-      after_steps += own;
+      std::memcpy(&here, words, sizeof here);
+      own[half] += __builtin_convertvector(here, Sums);
+      after_steps[half] += own[half];
     }
-    sums += lanes * steps * sum;
-    for (std::size_t l = 0; l < lanes; ++l) {
-      sum += own[l];
-      sums += lanes * std::uint64_t(after_steps[l]) - l * std::uint64_t(own[l]);
-    }
-    sum = folded(sum);
-    sums = folded(sums);
-  }
-  for (; words > 0; --words, at += 2) {
-    sum += std::uint64_t(at[0]) << 8 | at[1];
-    sums += sum;
-  }
-  if (bytes.size() % 2 != 0) {
-    sum += std::uint64_t(at[0]) << 8;
-    sums += sum;
-  }
-  return static_cast<std::uint32_t>(folded(sums) << 16 | folded(sum));
+  std::memcpy(result.own, own, sizeof own);
+  std::memcpy(result.after_steps, after_steps, sizeof after_steps);
 }
 
 } // namespace
+
+void Fletcher32::add(std::span<const std::byte> bytes) {
+  // Swapping the bytes of a word is a multiplication by 256 modulo 65535: the sums are those of little-endian words,
+  // and `value` swaps theirs. The lanes' sums give both: the word of lane l and step s counts 16 (steps - s) - l times.
+  constexpr std::size_t most_steps = 256, step_bytes = 2 * lanes;
+  const auto* at = reinterpret_cast<const unsigned char*>(bytes.data());
+  auto left = bytes.size();
+  const auto add_word = [&](std::uint64_t word) {
+    sum_ = folded(sum_ + word);
+    sums_ = folded(sums_ + sum_);
+  };
+  if (has_half_ && left > 0) {
+    add_word(half_ | std::uint64_t(*at++) << 8);
+    has_half_ = false;
+    --left;
+  }
+  while (left >= step_bytes) {
+    const auto steps = std::min(left / step_bytes, most_steps);
+    LaneSums of{};
+    sum_lanes(at, steps, of);
+    at += steps * step_bytes;
+    left -= steps * step_bytes;
+    sums_ += lanes * steps * sum_;
+    for (std::size_t l = 0; l < lanes; ++l) {
+      sum_ += of.own[l];
+      sums_ += lanes * std::uint64_t(of.after_steps[l]) - l * std::uint64_t(of.own[l]);
+    }
+    sum_ = folded(sum_);
+    sums_ = folded(sums_);
+  }
+  for (; left >= 2; left -= 2, at += 2) add_word(at[0] | std::uint64_t(at[1]) << 8);
+  if (left > 0) {
+    half_ = *at;
+    has_half_ = true;
+  }
+}
+
+std::uint32_t Fletcher32::value() const {
+  static_assert(std::endian::native == std::endian::little, "words are read as little-endian ones");
+  if (!has_half_) return static_cast<std::uint32_t>(folded(sums_ << 8) << 16 | folded(sum_ << 8));
+  auto whole = *this;
+  const std::byte zero{};
+  whole.add(std::span(&zero, 1));
+  return whole.value();
+}
+
+void Hdf5File::State::write_out(std::int64_t bytes) {
+  handed_over += bytes;
+  if (handed_over < written_out_at_once) return;
+  handed_over = 0;
+  // A hint, which some file systems do not know: the end flushes everything and says what fails.
+  if (const int descriptor = descriptor_of(file.get()); descriptor >= 0)
+    (void)sync_file_range(descriptor, 0, 0, SYNC_FILE_RANGE_WRITE);
+}
 
 std::int64_t rows_per_chunk(std::int64_t row_bytes, std::int64_t chunk_bytes) {
   return std::max<std::int64_t>(1, chunk_bytes / std::max<std::int64_t>(1, row_bytes));
@@ -90,9 +142,11 @@ void RowAppender<T>::append(std::span<const T> values) {
   rows_ += static_cast<std::int64_t>(values.size()) / row_elements_;
   const auto chunk_bytes = static_cast<std::size_t>(chunk_rows_ * row_elements_) * sizeof(T);
   auto bytes = std::as_bytes(values);
+  if (!bytes.empty()) waiting_.reserve(chunk_bytes + sizeof(std::uint32_t));
   while (!bytes.empty()) {
-    const auto taken = bytes.first(std::min(bytes.size(), chunk_bytes - waiting_.size()));
+    const auto taken = bytes.first(std::min({bytes.size(), chunk_bytes - waiting_.size(), copied_at_once}));
     waiting_.insert(waiting_.end(), taken.begin(), taken.end());
+    sum_.add(taken); // while it is in the cache
     bytes = bytes.subspan(taken.size());
     if (waiting_.size() == chunk_bytes) write_chunk();
   }
@@ -133,14 +187,17 @@ void RowAppender<T>::write_chunk() {
   }
   if (rows == 0) return;
   // The chunk as the filters would leave it: they would copy it twice, and sum it up more slowly.
+  const auto filled = waiting_.size();
   waiting_.resize(static_cast<std::size_t>(chunk_rows_ * row_elements_) * sizeof(T)); // zeros behind the last row
-  const auto sum = fletcher32(waiting_);
+  sum_.add(std::span(waiting_).subspan(filled));
+  const auto sum = std::exchange(sum_, {}).value();
   const auto sum_bytes = std::as_bytes(std::span(&sum, 1));
   waiting_.insert(waiting_.end(), sum_bytes.begin(), sum_bytes.end());
   std::vector<hsize_t> start(extent.size(), 0);
   start[0] = static_cast<hsize_t>(written_rows_);
   check_hdf5(H5Dwrite_chunk(dataset.get(), H5P_DEFAULT, 0, start.data(), waiting_.size(), waiting_.data()), doing,
              path);
+  file_->state_->write_out(std::ssize(waiting_));
   waiting_.clear();
   written_rows_ += rows;
 }

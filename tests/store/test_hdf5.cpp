@@ -148,8 +148,8 @@ TEST(Hdf5, RowsAppendedInAnyPiecesGiveTheSameBytes) {
   }
 }
 
-/// HDF5 reads with its own checksum what was written with ours: lengths about the blocks of the sum, odd ones, and
-/// bytes whose sums are multiples of 65535.
+/// HDF5 reads with its own checksum what was written with ours: lengths about the blocks of the sum, odd ones, in odd
+/// pieces, and bytes whose sums are multiples of 65535.
 TEST(Hdf5, ChecksumsAreThoseOfHdf5) {
   const TemporaryFolder folder;
   for (const std::size_t size : {1U, 2U, 3U, 31U, 8191U, 8192U, 8193U, 16383U, 16384U, 40001U})
@@ -157,12 +157,16 @@ TEST(Hdf5, ChecksumsAreThoseOfHdf5) {
       std::vector<std::uint8_t> values(size, kind == 1 ? 0xff : 0);
       if (kind == 2) values.back() = 1;
       for (std::size_t i = 0; kind == 3 && i < size; ++i) values[i] = static_cast<std::uint8_t>(i * i * 31 + i / 7);
-      auto file = Hdf5File::create(folder / "f.h5");
-      RowAppender<std::uint8_t> appender(file, "/bytes", {}, 16384);
-      appender.append(values);
-      appender.finish();
-      file.commit();
-      EXPECT_EQ(Hdf5File::open(folder / "f.h5").dataset("/bytes").read<std::uint8_t>(), values) << size << " " << kind;
+      for (const std::size_t piece : {std::size_t(33), std::size_t(8191), size}) {
+        auto file = Hdf5File::create(folder / "f.h5");
+        RowAppender<std::uint8_t> appender(file, "/bytes", {}, 16384);
+        for (std::size_t at = 0; at < size; at += piece)
+          appender.append(std::span(values).subspan(at, std::min(piece, size - at)));
+        appender.finish();
+        file.commit();
+        EXPECT_EQ(Hdf5File::open(folder / "f.h5").dataset("/bytes").read<std::uint8_t>(), values)
+            << size << " " << kind << " " << piece;
+      }
     }
 }
 

@@ -8,6 +8,7 @@
 /// against the bytes that it has before anything is allocated. Everything here is Local and uses the default driver; a
 /// file is used by one thread. HDF5's own error printing is switched off; its innermost reason ends up in the sentence.
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
@@ -149,6 +150,20 @@ private:
   std::unique_ptr<State> state_;
 };
 
+/// The checksum that HDF5's filter of this name appends (Fletcher 1982), of bytes that come in pieces: modulo 65535,
+/// with 65535 in the place of 0 unless there are zeros alone, the sum of the big-endian 16-bit words and, above it, the
+/// sum of that sum after every word; a last odd byte is the upper half of a word. Local.
+class Fletcher32 {
+public:
+  void add(std::span<const std::byte> bytes);
+  [[nodiscard]] std::uint32_t value() const; ///< of what was added
+
+private:
+  std::uint64_t sum_ = 0, sums_ = 0;
+  unsigned char half_ = 0; ///< of a word
+  bool has_half_ = false;
+};
+
 /// A dataset that grows row by row. Rows are collected into whole chunks, so the file does not depend on the sizes of
 /// the pieces in which they came; memory: one chunk. The chunk is about `chunk_bytes`, or the whole dataset if that is
 /// smaller. Nothing of the dataset is there before `finish()`. Must not outlive the file.
@@ -175,6 +190,7 @@ private:
   std::int64_t rows_ = 0;
   std::int64_t written_rows_ = 0;
   std::vector<std::byte> waiting_; ///< less than a chunk
+  Fletcher32 sum_;                 ///< of these
 };
 
 } // namespace slr::store
