@@ -88,10 +88,11 @@ void print_pull(bool is_printing, const graph::Layer& layer, const Solver& solve
   const auto only = splits_of_budget(problem, rank_within(layer, allowance), std::vector{0.0});
   if (only.empty() || only.front().rank < 1) return;
   const auto pulled = solver.best_of(only), free = solver.best_of(only, {0.0});
+  const double with_pull = solver.heldout(pulled), without = solver.heldout(free); // on all ranks
   if (is_printing)
     std::printf("%-10s %4lld x %-5lld rank %3lld  pull %.4g: %.5f  without: %.5f\n", layer.name.c_str(),
                 static_cast<long long>(layer.rows), static_cast<long long>(layer.cols),
-                static_cast<long long>(only.front().rank), pulled.pull, solver.heldout(pulled), solver.heldout(free));
+                static_cast<long long>(only.front().rank), pulled.pull, with_pull, without);
   std::fflush(stdout);
 }
 
