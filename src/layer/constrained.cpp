@@ -81,15 +81,11 @@ std::vector<std::int64_t> rows_beside(const SolverLayer& layer, const Unrestrict
   return rows;
 }
 
-/// Whether the choice that elimination makes is improved by exchanges: for a result, not for each point of a path,
-/// which would cost more than its iterations.
-enum class Exchanges { none, affordable };
-
-/// The groups to keep beside a low-rank part of the given rank: elimination on what that part leaves of the optimum,
-/// then, if wanted, exchanges in which it follows.
-std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestricted& free,
-                                        const FixedStructure& no_groups, std::int64_t rank, std::int64_t count,
-                                        Exchanges exchanges) {
+/// The groups to keep beside a low-rank part of the given rank, for each of several counts: by elimination on what that
+/// part leaves of the optimum.
+std::vector<std::vector<std::int64_t>> groups_beside(const SolverLayer& layer, const Unrestricted& free,
+                                                     const FixedStructure& no_groups, std::int64_t rank,
+                                                     std::span<const std::int64_t> counts) {
   auto rest = free.weights.clone();
   if (rank > 0) {
     const auto low_rank = no_groups.low_rank_part(rank);
@@ -98,41 +94,60 @@ std::vector<std::int64_t> groups_beside(const SolverLayer& layer, const Unrestri
       value -= low_rank[static_cast<std::size_t>(j.value() * n + i.value())];
     });
   }
-  const auto size = layer.problem.group_columns;
-  auto kept = kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), size, count);
-  if (exchanges == Exchanges::none) return kept;
-  return improve_by_exchange(layer.comm, {layer.statistics.gram, free.cross, no_groups.damping(), free.products, size},
-                             rank, std::move(kept));
+  return kept_by_elimination(layer.comm, free.inverse.clone(), std::move(rest), layer.problem.group_columns, counts);
 }
 
 /// The inverse of the second moments and the unrestricted optimum, computed when they are first needed.
 class Eliminator {
 public:
-  Eliminator(const SolverLayer& layer, const Candidate& no_groups, double pull, Exchanges exchanges)
-      : layer_(layer), no_groups_(no_groups), pull_(pull), exchanges_(exchanges) {}
-  /// The groups to keep beside a low-rank part of the given rank.
+  Eliminator(const SolverLayer& layer, const Candidate& no_groups, double pull)
+      : layer_(layer), no_groups_(no_groups), pull_(pull) {}
+  /// The groups to keep beside a low-rank part of the given rank: those of elimination, improved, where that is
+  /// affordable, by exchanges in which the low-rank part follows.
   [[nodiscard]] std::vector<std::int64_t> groups(std::int64_t rank, std::int64_t count) {
     return layer_.choices->groups([&] {
       const TraceSpan span(TraceKind::step, "elimination");
-      if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
       const auto& problem = layer_.problem;
-      const bool by_rows = problem.grouping == Grouping::filter;
-      const auto exchanges =
-          is_exchange_affordable(problem.rows, count * problem.group_columns) ? exchanges_ : Exchanges::none;
-      if (!has_products_ && (by_rows || exchanges != Exchanges::none)) {
-        free_->products = products_on_root(layer_.comm, free_->weights, free_->cross);
-        has_products_ = true;
-      }
-      if (by_rows) return rows_beside(layer_, *free_, rank, count);
-      return groups_beside(layer_, *free_, no_groups_.fixed(), rank, count, exchanges);
+      if (by_rows()) return rows_beside(layer_, free(true), rank, count);
+      const bool exchanges = is_exchange_affordable(problem.rows, count * problem.group_columns);
+      const auto& start = free(exchanges);
+      auto kept = groups_beside(layer_, start, no_groups_.fixed(), rank, std::span(&count, 1)).front();
+      if (!exchanges) return kept;
+      return improve_by_exchange(
+          layer_.comm,
+          {layer_.statistics.gram, start.cross, no_groups_.fixed().damping(), start.products, problem.group_columns},
+          rank, std::move(kept));
     });
+  }
+  /// The same for several counts beside one rank, without exchanges, which for each point of a path would cost more
+  /// than its iterations: columns by one elimination.
+  [[nodiscard]] std::vector<std::vector<std::int64_t>> groups_of_counts(std::int64_t rank,
+                                                                        std::span<const std::int64_t> counts) {
+    std::vector<std::vector<std::int64_t>> all, result;
+    for (std::size_t i = 0; i < counts.size(); ++i)
+      result.push_back(layer_.choices->groups([&] {
+        const TraceSpan span(TraceKind::step, "elimination");
+        if (by_rows()) return rows_beside(layer_, free(true), rank, counts[i]);
+        if (all.empty()) all = groups_beside(layer_, free(false), no_groups_.fixed(), rank, counts);
+        return all[i];
+      }));
+    return result;
   }
 
 private:
+  [[nodiscard]] bool by_rows() const { return layer_.problem.grouping == Grouping::filter; }
+  const Unrestricted& free(bool needs_products) {
+    if (!free_) free_.emplace(unrestricted(layer_, no_groups_.fixed(), pull_));
+    if (needs_products && !has_products_) {
+      free_->products = products_on_root(layer_.comm, free_->weights, free_->cross);
+      has_products_ = true;
+    }
+    return *free_;
+  }
+
   const SolverLayer& layer_;
   const Candidate& no_groups_;
   double pull_;
-  Exchanges exchanges_;
   std::optional<Unrestricted> free_;
   bool has_products_ = false;
 };
@@ -265,27 +280,35 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
     for (const auto rank : row.ranks) top_rank = std::max(top_rank, rank);
   PathPoints found(options.checkpoints, problem.grouping);
   Path path;
-  const auto middle = [](const std::vector<std::int64_t>& ranks) {
-    return ranks.empty() ? 0 : ranks[ranks.size() / 2];
-  };
-  auto chosen = choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front().ranks))}, path.pull);
+  const auto middle = [](const PathRow& row) { return row.ranks.empty() ? 0 : row.ranks[row.ranks.size() / 2]; };
+  auto chosen = choose_pull(layer, {{}, std::max<std::int64_t>(1, middle(rows.front()))}, path.pull);
   // The factor without groups serves every elimination, and then its own row.
   auto no_groups = std::make_unique<Candidate>(layer, Structure{{}, top_rank}, path.pull, chosen.get());
   chosen.reset();
   std::vector<Structure> structures;
-  {
-    Eliminator eliminator(layer, *no_groups, path.pull, Exchanges::none);
-    for (const auto& row : rows) {
-      structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
-      if (row.groups == 0 || row.ranks.empty()) continue;
-      structures.back().kept_groups = eliminator.groups(middle(row.ranks), row.groups);
+  std::vector<std::size_t> with_groups;
+  std::vector<std::int64_t> counts;
+  for (const auto& row : rows) {
+    if (row.groups > 0 && !row.ranks.empty()) {
+      with_groups.push_back(structures.size());
+      counts.push_back(row.groups);
     }
+    structures.push_back({{}, row.ranks.empty() ? 0 : row.ranks.front()});
+  }
+  if (!counts.empty()) {
+    auto kept = Eliminator(layer, *no_groups, path.pull).groups_of_counts(middle(rows[with_groups.front()]), counts);
+    for (std::size_t i = 0; i < kept.size(); ++i) structures[with_groups[i]].kept_groups = std::move(kept[i]);
   }
   std::size_t at = 0;
   std::vector<std::size_t> row_ends;
   RowsByCost by_cost;
+  bool groups_lose = false;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     auto& structure = structures[i];
+    if (groups_lose && !structure.kept_groups.empty()) {
+      row_ends.push_back(at);
+      continue;
+    }
     auto candidate = structure.kept_groups.empty() && no_groups
                          ? std::move(no_groups)
                          : std::make_unique<Candidate>(layer, structure, path.pull);
@@ -307,6 +330,7 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
       structure.target_rank = ranks[r];
       found.points.push_back({structure, is_iterated ? candidate->best() : LayerFactors{}, candidate->best_error()});
     }
+    groups_lose = groups_lose || (beaten == 2 && !structure.kept_groups.empty());
     row_ends.push_back(at);
   }
   for (std::size_t first = 0; const auto end : row_ends) {
@@ -332,7 +356,7 @@ ConstrainedResult solve_splits(const Communicator& comm, const LayerProblem& pro
   std::vector<std::unique_ptr<Candidate>> candidates;
   const bool needs_groups = std::any_of(splits.begin(), splits.end(), [](const Split& s) { return s.groups > 0; });
   if (needs_groups) {
-    Eliminator eliminator(layer, *low_rank, pull, Exchanges::affordable);
+    Eliminator eliminator(layer, *low_rank, pull);
     for (const auto& split : splits)
       if (split.groups > 0)
         candidates.push_back(std::make_unique<Candidate>(

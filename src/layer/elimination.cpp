@@ -166,17 +166,24 @@ private:
 
 } // namespace
 
-std::vector<std::int64_t> kept_by_elimination(const Communicator& comm, DistMatrix<double> inverse,
-                                              DistMatrix<double> weights, std::int64_t group_columns,
-                                              std::int64_t count) {
+std::vector<std::vector<std::int64_t>> kept_by_elimination(const Communicator& comm, DistMatrix<double> inverse,
+                                                           DistMatrix<double> weights, std::int64_t group_columns,
+                                                           std::span<const std::int64_t> counts) {
   require(inverse.rows() == inverse.cols() && weights.cols() == inverse.cols() && group_columns >= 1 &&
               inverse.cols() % group_columns == 0,
           "elimination needs a square inverse, weights of as many columns, and whole groups");
   Elimination elimination(comm, inverse, weights, group_columns);
   inverse = {}; // its own copy is what shrinks
   weights = {};
-  elimination.run(std::max<std::int64_t>(count, 0));
-  return elimination.left();
+  std::vector<std::size_t> by_count(counts.size());
+  std::iota(by_count.begin(), by_count.end(), std::size_t(0));
+  std::stable_sort(by_count.begin(), by_count.end(), [&](auto a, auto b) { return counts[a] > counts[b]; });
+  std::vector<std::vector<std::int64_t>> kept(counts.size());
+  for (const auto i : by_count) {
+    elimination.run(std::max<std::int64_t>(counts[i], 0));
+    kept[i] = elimination.left();
+  }
+  return kept;
 }
 
 } // namespace slr

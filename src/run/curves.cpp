@@ -186,7 +186,7 @@ public:
     const std::int64_t judged = images_ / 10;
     const auto probing = affordable_probing(behind_[i] * static_cast<double>(judged), rows.size());
     for (std::size_t j = 0; j < rows.size(); ++j)
-      curve.rows.push_back(measured(layer, rows[j], path.rows[j], j, probing));
+      if (!path.rows[j].empty()) curve.rows.push_back(measured(layer, rows[j], path.rows[j], j, probing));
     return curve;
   }
 

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 
 namespace slr {
 namespace {
@@ -28,7 +29,8 @@ TEST(Elimination, IsCloseToTheBestSubset) {
     const Prepared s(alone, {.rows = 6, .groups = 7, .group_columns = 2, .samples = 240, .seed = seed});
     const double delta = 1e-3 * s.statistics.mean_diagonal;
     auto o = optimum_of(alone, s, delta);
-    const auto kept = kept_by_elimination(alone, o.inverse.clone(), o.weights.clone(), 2, 3);
+    const auto kept =
+        kept_by_elimination(alone, o.inverse.clone(), o.weights.clone(), 2, std::array{std::int64_t(3)}).front();
     std::vector<bool> mask{true, true, true, false, false, false, false};
     const double all = gain_of(alone, s, o.cross, {0, 1, 2, 3, 4, 5, 6}, delta);
     double best = 0;

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <numeric>
 
 namespace slr {
@@ -16,20 +18,24 @@ namespace {
 
 using namespace test;
 
+std::vector<std::vector<std::int64_t>> eliminated(const Communicator& comm, Optimum optimum, std::int64_t group_columns,
+                                                  const std::vector<std::int64_t>& counts) {
+  return kept_by_elimination(comm, std::move(optimum.inverse), std::move(optimum.weights), group_columns, counts);
+}
+
 TEST(Elimination, KeepsPlantedGroups) {
   const Communicator world(MPI_COMM_WORLD);
   Recipe recipe{.rows = 10, .groups = 12, .planted_rank = 0, .planted_groups = {2, 3, 9}};
   const Prepared s(world, recipe);
   auto o = optimum_of(world, s, 1e-6);
-  EXPECT_EQ(kept_by_elimination(world, std::move(o.inverse), std::move(o.weights), 3, 3), recipe.planted_groups);
+  EXPECT_EQ(eliminated(world, std::move(o), 3, {3}).front(), recipe.planted_groups);
 }
 
 TEST(Elimination, DeadGroupsGoFirst) {
   const Communicator world(MPI_COMM_WORLD);
   const Prepared s(world, {.groups = 9, .dead_groups = {0, 8}});
   auto o = optimum_of(world, s, 1e-4 * s.statistics.mean_diagonal);
-  EXPECT_EQ(kept_by_elimination(world, std::move(o.inverse), std::move(o.weights), 3, 7),
-            (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7}));
+  EXPECT_EQ(eliminated(world, std::move(o), 3, {7}).front(), (std::vector<std::int64_t>{1, 2, 3, 4, 5, 6, 7}));
 }
 
 TEST(Elimination, DoesNotDependOnTheRanks) {
@@ -37,8 +43,21 @@ TEST(Elimination, DoesNotDependOnTheRanks) {
   const Recipe recipe{.rows = 20, .groups = 61, .group_columns = 9, .samples = 700};
   const Prepared shared(world, recipe), serial(alone, recipe);
   auto a = optimum_of(world, shared, 0.01), b = optimum_of(alone, serial, 0.01);
-  EXPECT_EQ(kept_by_elimination(world, std::move(a.inverse), std::move(a.weights), 9, 20),
-            kept_by_elimination(alone, std::move(b.inverse), std::move(b.weights), 9, 20));
+  EXPECT_EQ(eliminated(world, std::move(a), 9, {20, 5}), eliminated(alone, std::move(b), 9, {20, 5}));
+}
+
+TEST(Elimination, AnswersSeveralCountsInOnePass) {
+  const Communicator world(MPI_COMM_WORLD);
+  const Prepared s(world, {.rows = 10, .groups = 40, .planted_rank = 0, .planted_groups = {2, 3, 9}});
+  const auto left_at = [&](const std::vector<std::int64_t>& counts) {
+    return eliminated(world, optimum_of(world, s, 1e-3), 3, counts);
+  };
+  const auto all = left_at({3, 25, 0, 10, 40});
+  for (const std::size_t i : {0U, 1U, 2U, 3U, 4U}) EXPECT_EQ(all[i].size(), (std::array{3U, 25U, 0U, 10U, 40U}[i]));
+  EXPECT_EQ(all[0], (std::vector<std::int64_t>{2, 3, 9}));
+  EXPECT_EQ(all[1], left_at({25}).front()); // the largest is not touched by the others
+  EXPECT_TRUE(std::includes(all[1].begin(), all[1].end(), all[3].begin(), all[3].end()));
+  EXPECT_TRUE(std::includes(all[3].begin(), all[3].end(), all[0].begin(), all[0].end()));
 }
 
 /// Exchanges from these groups, with a tiny delta.

@@ -139,7 +139,8 @@ TEST(KeptRows, APathLeavesARowThatIsBeaten) {
   const Communicator world(MPI_COMM_WORLD);
   const RowProblem s(world, {.rows = 16, .groups = 8, .samples = 1200, .activation = relu()});
   const auto trace = [&](std::vector<double> costs) {
-    const std::vector<PathRow> rows{{0, {12, 6, 1}, {}, {12, 6, 1}}, {1, {4, 3, 2, 1}, {}, std::move(costs)}};
+    const std::vector<PathRow> rows{
+        {0, {12, 6, 1}, {}, {12, 6, 1}}, {1, {4, 3, 2, 1}, {}, std::move(costs)}, {2, {4, 2}, {}, {1, .8}}};
     return trace_path(world, s.problem, s.scale, s.statistics, rows, {.trial_iterations = 2});
   };
   // Beaten from the first point on at costs like the largest of the first row, never at costs like its smallest.
@@ -150,6 +151,9 @@ TEST(KeptRows, APathLeavesARowThatIsBeaten) {
   ASSERT_EQ(cheap.rows[1].size(), 4U);
   for (std::size_t r = 0; r < 2; ++r) EXPECT_EQ(dear.rows[1][r].structure, cheap.rows[1][r].structure);
   EXPECT_EQ(dear.rows[1][0].error_selection, cheap.rows[1][0].error_selection);
+  // Then more groups are not tried either.
+  EXPECT_TRUE(dear.rows[2].empty());
+  EXPECT_EQ(cheap.rows[2].size(), 2U);
 }
 
 TEST(KeptRows, DoNotDependOnTheRanks) {
