@@ -222,14 +222,15 @@ void estimate_errors(std::span<PathPoint> points, std::span<const double> errors
 class RowsByCost {
 public:
   void begin_row() { rows_.emplace_back(); }
-  /// Adds a point to the last row, cheaper than those before; whether an earlier row beats it at its cost.
-  bool add(double cost, double error) {
+  /// Adds a point to the last row, cheaper than those before; how many times the error of the best earlier row at its
+  /// cost, 0 if none reaches there.
+  double add(double cost, double error) {
     const double log_error = std::log(std::max(error, 1e-300));
     rows_.back().emplace_back(cost, log_error);
-    return std::any_of(rows_.begin(), rows_.end() - 1, [&](const Row& row) {
-      const auto best = at(row, cost);
-      return best && log_error > *best + std::log(beaten_by);
-    });
+    double times = 0;
+    for (auto row = rows_.begin(); row != rows_.end() - 1; ++row)
+      if (const auto there = at(*row, cost)) times = std::max(times, std::exp(log_error - *there));
+    return times;
   }
 
 private:
@@ -315,7 +316,7 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
     candidate->run(0);
     const auto& ranks = rows[i].ranks;
     const auto& costs = rows[i].costs;
-    int beaten = 0; // points in turn
+    int beaten = 0, lost = 0; // points in turn
     by_cost.begin_row();
     for (std::size_t r = 0; r < ranks.size() && beaten < 2; ++r, ++at) {
       const bool is_new = at == found.points.size(); // else of an earlier start
@@ -323,14 +324,16 @@ Path trace_path(const Communicator& comm, const LayerProblem& problem, const Inp
         candidate->run_with_rank(ranks[r], 0);
         found.errors_before.push_back(candidate->error_before());
       }
-      if (!costs.empty()) beaten = by_cost.add(costs[r], found.errors_before[at]) ? beaten + 1 : 0;
+      const double times = costs.empty() ? 0 : by_cost.add(costs[r], found.errors_before[at]);
+      beaten = times > beaten_by ? beaten + 1 : 0;
+      lost = times > lost_by ? lost + 1 : 0;
       if (!is_new) continue;
       const bool is_iterated = beaten < 2 && !is_estimated(rows[i], ranks[r]);
       if (is_iterated) candidate->run_with_rank(ranks[r], options.trial_iterations);
       structure.target_rank = ranks[r];
       found.points.push_back({structure, is_iterated ? candidate->best() : LayerFactors{}, candidate->best_error()});
     }
-    groups_lose = groups_lose || (beaten == 2 && !structure.kept_groups.empty());
+    groups_lose = groups_lose || (lost == 2 && !structure.kept_groups.empty());
     row_ends.push_back(at);
   }
   for (std::size_t first = 0; const auto end : row_ends) {

@@ -9,19 +9,35 @@ double basis_size(const LayerWork& w) {
   return w.rank == 0 ? 0 : static_cast<double>(w.rank + std::max<std::int64_t>(4, w.rank / 8));
 }
 
+namespace {
+
+/// Of factors, inverses and eliminations, which reach half the rate of a product.
+double factoring_flops(const LayerWork& w) {
+  const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols);
+  const double elimination = w.kept_columns > 0 ? k * k * (5 * k / 3 + 2 * n) : 0;
+  return w.is_implicit ? 0 : static_cast<double>(w.factorizations) * k * k * k / 3 + elimination;
+}
+
+} // namespace
+
 Flops count_flops(const LayerWork& w) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), samples = static_cast<double>(w.samples);
-  const auto s = static_cast<double>(w.kept_columns);
-  const double q = basis_size(w);
+  const auto s = static_cast<double>(w.kept_columns), r = static_cast<double>(w.rank);
+  const double q = basis_size(w), fit = fit_share * samples, judged = selection_share * samples;
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
+  const double products = q * (n + k) + n * s;
   Flops flops;
-  flops.double_precision =
-      2 * samples * k * k + 2 * samples * n * k + factors * (k * k * k / 3 + n * k * k) + iterations * 4 * q * k * k;
-  flops.single_precision = iterations * 4 * samples * (q * (n + k) + n * s);
+  flops.single_precision = 2 * samples * n * k + 4 * w.network_products +
+                           iterations * (2 * fit * (q * (3 * n + 2 * k) + 2 * n * s) + 2 * judged * products);
+  flops.elements = 20 * samples * (n + k) + iterations * (fit * (7 * n + k / 2) + 4 * judged * n +
+                                                          fit / static_cast<double>(w.block_samples) * products);
   if (w.is_implicit) {
     flops.double_precision = k * (n * n + 2 * samples * samples + 4 * samples * n) +
                              factors * (4 * n * n * samples + 4 * n * n * n / 3) + iterations * 2 * n * n * q;
     flops.single_precision += 2 * q * k * (n + samples) * factors + iterations * 2 * q * k * (2 * n + samples);
+  } else {
+    flops.double_precision = 2 * fit * k * k + 2 * fit * n * k + 2 * samples * (r * (n + k) + n * s) +
+                             factoring_flops(w) + factors * n * k * k + iterations * 4 * q * k * k;
   }
   return flops;
 }
@@ -32,12 +48,14 @@ double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machin
   const double q = basis_size(w), p = ranks;
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
   auto flops = count_flops(w);
+  flops.double_precision += factoring_flops(w);
   const bool has_inverse = !w.is_implicit && k > one_rank_columns && ranks > 1; // of the factor, which is shared
   if (has_inverse) flops.double_precision += factors * (k * k * k + n * k * k);
   double on_one_rank = 0;
-  if (!w.is_implicit && k <= one_rank_columns) on_one_rank = factors * k * k * k / 3 + iterations * 4 * q * k * k;
+  if (!w.is_implicit && k <= one_rank_columns) on_one_rank = factors * 2 * k * k * k / 3 + iterations * 4 * q * k * k;
   const double seconds = flops.single_precision / p / machine.single_precision +
-                         (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision;
+                         (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision +
+                         flops.elements / p / machine.elements;
   if (ranks == 1) return seconds;
   const auto samples = static_cast<double>(w.samples);
   const double bytes = w.is_implicit ? 8 * (n * n + samples * samples + factors * (n * n + 2 * n * samples)) +

@@ -8,7 +8,6 @@ namespace {
 
 constexpr double exact_sum_values = 72;       // doubles of one sum that is exact (slr/mpi/exact_sum.hpp)
 constexpr std::int64_t samples_of_block = 16; // that are never split
-constexpr double fit_share = 0.8, selection_share = 0.1;
 
 /// Of `share` of all samples those of the rank that has the most.
 double most_samples(const LayerWork& w, double share, std::int64_t ranks) {

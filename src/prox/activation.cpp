@@ -1,6 +1,7 @@
 #include "slr/prox/activation.hpp"
 
 #include "slr/base/error.hpp"
+#include "slr/base/wide_vectors.hpp"
 
 #include <algorithm>
 #include <array>
@@ -169,6 +170,23 @@ void prox_relu(const T* __restrict v, const float* __restrict y, std::size_t cou
   }
 }
 
+/// max(0, m).
+SLR_WIDE_VECTORS
+void apply_relu(std::size_t count, const float* __restrict m, float* __restrict r) {
+  for (std::size_t i = 0; i < count; ++i) r[i] = m[i] < 0 ? 0.0F : m[i];
+}
+
+/// (max(0, m) - y) where m > 0, else 0. The difference is taken in any case: a branch per element, which nobody can
+/// foresee, costs more than all else in a pass.
+SLR_WIDE_VECTORS
+void differentiate_relu_loss(std::size_t count, const float* __restrict m, const float* __restrict y,
+                             float* __restrict g) {
+  for (std::size_t i = 0; i < count; ++i) {
+    const float difference = m[i] - y[i];
+    g[i] = m[i] > 0 ? difference : 0.0F;
+  }
+}
+
 std::string number_text(double value) {
   std::array<char, 40> text{};
   std::snprintf(text.data(), text.size(), "%.17g", value);
@@ -195,18 +213,12 @@ double Activation::operator()(double m) const {
 }
 
 void Activation::apply(std::span<const float> m, std::span<float> r) const {
-  if (type == ActivationType::relu) { // the common case, without a branch per element
-    for (std::size_t i = 0; i < m.size(); ++i) r[i] = std::max(m[i], 0.0F);
-    return;
-  }
+  if (type == ActivationType::relu) return apply_relu(m.size(), m.data(), r.data());
   for (std::size_t i = 0; i < m.size(); ++i) r[i] = static_cast<float>((*this)(static_cast<double>(m[i])));
 }
 
 void Activation::differentiate_loss(std::span<const float> m, std::span<const float> y, std::span<float> g) const {
-  if (type == ActivationType::relu) { // the common case, without a branch per element
-    for (std::size_t i = 0; i < m.size(); ++i) g[i] = m[i] > 0 ? m[i] - y[i] : 0.0F;
-    return;
-  }
+  if (type == ActivationType::relu) return differentiate_relu_loss(m.size(), m.data(), y.data(), g.data());
   const auto pieces = pieces_of(*this);
   for (std::size_t i = 0; i < m.size(); ++i) {
     const double at = m[i], target = y[i];

@@ -144,11 +144,12 @@ private:
 /// Traces the layers of one group of ranks.
 class LayerTracer {
 public:
-  LayerTracer(const Communicator& comm, const Network& network, const store::FeatureSet& features,
-              const ImageFeed& feed, const Configuration& config, Progress& progress, Checkpoints& checkpoints)
+  LayerTracer(const Communicator& comm, const Network& network, const std::vector<std::string>& dense_reasons,
+              const store::FeatureSet& features, const ImageFeed& feed, const Configuration& config, Progress& progress,
+              Checkpoints& checkpoints)
       : comm_(comm), grid_(ProcessGrid::row(comm)), network_(network), features_(features), config_(config),
         progress_(progress), share_(share_of_rank(comm, config.calibration.images)),
-        images_(probed_images(network, config)), behind_(products_behind(network)),
+        images_(probed_images(network, config)), work_(network, dense_reasons, config),
         probe_(collectively(comm, [&] { return OutputProbe(comm, network, feed, images_); })),
         stopwatch_(comm, network, needs_latency(config)) {
     options_ = constrained_options(config);
@@ -184,7 +185,7 @@ public:
     curve.dense_latency = stopwatch_.layer(layer, nullptr);
     collectively(comm_, [&] { probe_.advance(layer); });
     const std::int64_t judged = images_ / 10;
-    const auto probing = affordable_probing(behind_[i] * static_cast<double>(judged), rows.size());
+    const auto probing = affordable_probing(work_.products_behind(i) * static_cast<double>(judged), rows.size());
     for (std::size_t j = 0; j < rows.size(); ++j)
       if (!path.rows[j].empty()) curve.rows.push_back(measured(layer, rows[j], path.rows[j], j, probing));
     return curve;
@@ -195,10 +196,12 @@ private:
   CurveRow measured(const graph::Layer& layer, const PathRow& row, const std::vector<PathPoint>& path,
                     std::size_t number, Probing probing) {
     const auto count = row.ranks.size();
+    // Nothing of a row that was left is worth its products: what it does to the network follows the row before.
+    const bool was_left = path.size() < count;
     CurveRow points;
     for (std::size_t r = 0; r < path.size(); ++r) {
       points.push_back({{row.groups, row.ranks[r]}, path[r].error_selection, std::nullopt, std::nullopt});
-      const bool is_judged = is_probed(number, r, count, probing);
+      const bool is_judged = !was_left && is_probed(number, r, count, probing);
       const bool is_timed = needs_latency(config_) && is_probed(0, r, count, Probing::twice);
       if (path[r].is_estimated() || (!is_judged && !is_timed)) continue;
       const auto compressed = compressed_layer(path[r].factors, layer);
@@ -218,8 +221,8 @@ private:
   const Configuration& config_;
   Progress& progress_;
   Share share_;
-  std::int64_t images_;        ///< calibration images that have those of a probe among them
-  std::vector<double> behind_; ///< products from each layer on
+  std::int64_t images_; ///< calibration images that have those of a probe among them
+  NetworkWork work_;
   OutputProbe probe_;
   Stopwatch stopwatch_;
   ConstrainedOptions options_;
@@ -275,7 +278,7 @@ Curves measure_curves(const Communicator& comm, const Network& network, const st
     if (turn.group == groups.mine()) weights[turn.job] = turn.end_seconds - turn.begin_seconds;
   progress.stage("curves", static_cast<std::int64_t>(count), weights);
   groups.run([&] {
-    LayerTracer tracer(groups.group(), network, features, feed, config, progress, mine);
+    LayerTracer tracer(groups.group(), network, dense_reasons, features, feed, config, progress, mine);
     if (needs_latency(config) && result.network_latency == 0) result.network_latency = tracer.network_latency();
     for (std::size_t i = 0; i < count; ++i) {
       const Checkpoints::Unit unit(mine, unit_of(i)); // of a finished layer, too: what was saved of it is dropped

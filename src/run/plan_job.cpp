@@ -67,6 +67,7 @@ std::vector<std::string> reasons_of(const PlanItem& item, const Allotment& allot
 std::string layer_table(const PlannedItem& planned, const Timetable& times, bool has_curves) {
   const auto& [network, reasons, allotment, config] = planned;
   const LayerCosts costs(network);
+  const NetworkWork work(network, reasons, config);
   const int all = std::accumulate(times.ranks_of_group.begin(), times.ranks_of_group.end(), 0);
   std::vector<double> seconds(network.layers.size(), 0.0);
   std::vector<int> fewest_ranks(network.layers.size(), all); // of those that it is ever split among
@@ -86,7 +87,7 @@ std::string layer_table(const PlannedItem& planned, const Timetable& times, bool
     after += now - before;
     const bool is_dense = !reasons[i].empty();
     const auto split = split_of(network, allotment, i);
-    const double memory = is_dense ? 0 : count_bytes(work_of(layer, split, config, Solution::whole), fewest_ranks[i]);
+    const double memory = is_dense ? 0 : count_bytes(work.of(i, split), fewest_ranks[i]);
     bytes = std::max(bytes, memory);
     const auto known = [&](std::int64_t value) {
       return is_dense ? std::string("dense") : has_curves ? std::to_string(value) : std::string("-");

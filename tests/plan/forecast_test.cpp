@@ -7,12 +7,18 @@ namespace slr {
 namespace {
 
 TEST(Forecast, CountsTheTermsOfItsFormula) {
-  // n = 2, k = 3, N = 5, r = 1 (q = 5 with its guards), |S| = 1, two iterations, one factorisation.
-  const LayerWork work{2, 3, 5, 1, 1, 2, 1};
+  // n = 2, k = 3, N = 50 (40 are fitted, 5 judge), r = 1 (q = 5 with its guards), |S| = 1, two iterations, one factor.
+  LayerWork work{2, 3, 50, 1, 1, 2, 1};
+  work.block_samples = 8;
+  work.network_products = 7;
   const auto flops = count_flops(work);
-  EXPECT_DOUBLE_EQ(flops.single_precision, 2 * 4 * 5 * (5 * (2 + 3) + 2 * 1));
-  EXPECT_DOUBLE_EQ(flops.double_precision, 2 * 5 * 9 + 2 * 5 * 6 + (27 / 3 + 2 * 9) + 2 * 4 * 5 * 9);
-  EXPECT_DOUBLE_EQ(count_bytes(work, 1), 5 * 4 * (2 * 3 + 4 * 2) + 3 * 8 * 9 + 3 * 8 * 6);
+  const double products = 5 * (2 + 3) + 2 * 1;
+  EXPECT_DOUBLE_EQ(flops.single_precision,
+                   2 * 50 * 2 * 3 + 4 * 7 + 2 * (2 * 40 * (5 * (3 * 2 + 2 * 3) + 2 * 2 * 1) + 2 * 5 * products));
+  EXPECT_DOUBLE_EQ(flops.double_precision, 2 * 40 * 9 + 2 * 40 * 6 + 2 * 50 * (1 * (2 + 3) + 2 * 1) + (27 / 3 + 2 * 9) +
+                                               9 * (5 + 2 * 2) + 2 * 4 * 5 * 9);
+  EXPECT_DOUBLE_EQ(flops.elements, 20 * 50 * (2 + 3) + 2 * (40 * (7 * 2 + 1.5) + 4 * 5 * 2 + 40 / 8 * products));
+  EXPECT_DOUBLE_EQ(count_bytes(work, 1), 50 * 4 * (2 * 3 + 4 * 2) + 3 * 8 * 9 + 3 * 8 * 6);
 }
 
 TEST(Forecast, TheImplicitFormHasNoSquareOfTheColumns) {

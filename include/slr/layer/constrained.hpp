@@ -80,7 +80,7 @@ struct PathRow {
   std::vector<std::int64_t> estimated{}; ///< ranks without iterations and factors
   std::vector<double> costs{};           ///< of each rank; none: the row is followed to its end
 };
-inline constexpr double beaten_by = 1.05; ///< the error of another structure at the same cost
+inline constexpr double beaten_by = 1.05, lost_by = 1.25; ///< the error of another structure at the same cost
 /// Follows each row from its largest rank down: the kept groups are chosen once, by one elimination for all rows
 /// (beside the middle rank of the first row that keeps any), the factors of the second moments serve the whole row, and
 /// every point takes `trial_iterations` from where the point before ended. An estimated point takes none: its error is
@@ -88,9 +88,9 @@ inline constexpr double beaten_by = 1.05; ///< the error of another structure at
 /// has them (else at the last before). An iteration costs O(N r (n + k)), so that most of a row's work is in its
 /// largest ranks. A row with costs ends where two points in turn are worse, by more than `beaten_by`, than the rows
 /// before it at the same cost (log error linear in the cost between two of their points): from there down, groups in
-/// the place of ranks only lose. The rows behind such a row that keep groups, too, are not begun: the caller puts those
-/// that keep more behind. Returns the points, as many of each row as it was followed, and the pull that was used for
-/// all. Collective.
+/// the place of ranks only lose. Where both are worse by more than `lost_by`, the rows behind that keep groups, too,
+/// are not begun: the caller puts those that keep more behind. Returns the points, as many of each row as it was
+/// followed, and the pull that was used for all. Collective.
 struct Path {
   double pull = 0;
   std::vector<std::vector<PathPoint>> rows;
