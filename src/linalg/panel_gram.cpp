@@ -15,7 +15,11 @@ struct Piece {
   int owner = 0;
 };
 
-/// One panel: pieces of at most one per rank, sorted by owner for the reduce-scatter; rows start at `top`.
+/// So many columns at once: the samples are converted anew for every panel, but what a panel has above the diagonal is
+/// computed in vain.
+constexpr std::int64_t panel_columns = 512;
+
+/// One panel: pieces sorted by owner for the reduce-scatter; rows start at `top`.
 struct PanelPlan {
   std::int64_t top = 0;
   std::int64_t end = 0;
@@ -25,15 +29,22 @@ struct PanelPlan {
 PanelPlan plan_panel(const DistMatrix<double>& c, std::int64_t from, std::int64_t panel_bytes) {
   const auto& cols = c.distribution().cols;
   const std::int64_t rows = c.rows() - from;
-  const std::int64_t width = std::max<std::int64_t>(1, panel_bytes / (8 * rows));
+  // At least a block of every rank, if the bytes allow it, so that all of them sum up.
+  const std::int64_t width =
+      std::clamp<std::int64_t>(panel_bytes / (8 * rows), 1, std::max(panel_columns, cols.block() * cols.parts()));
   PanelPlan plan{.top = from, .end = from, .pieces = {}};
-  while (plan.end < c.cols() && plan.end - from < width && std::ssize(plan.pieces) < cols.parts()) {
+  while (plan.end < c.cols() && plan.end - from < width) {
     const std::int64_t block_end = std::min((plan.end / cols.block() + 1) * cols.block(), c.cols());
     const std::int64_t end = std::min(block_end, from + width);
-    plan.pieces.push_back({plan.end, end - plan.end, cols.owner(GlobalCol(plan.end))});
+    const int owner = cols.owner(GlobalCol(plan.end));
+    if (!plan.pieces.empty() && plan.pieces.back().owner == owner)
+      plan.pieces.back().count += end - plan.end; // of one rank alone
+    else
+      plan.pieces.push_back({plan.end, end - plan.end, owner});
     plan.end = end;
   }
-  std::sort(plan.pieces.begin(), plan.pieces.end(), [](const Piece& a, const Piece& b) { return a.owner < b.owner; });
+  std::stable_sort(plan.pieces.begin(), plan.pieces.end(),
+                   [](const Piece& a, const Piece& b) { return a.owner < b.owner; });
   return plan;
 }
 
@@ -97,14 +108,15 @@ void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std:
     }
     std::vector<int> counts(static_cast<std::size_t>(comm.size()), 0);
     for (const Piece& piece : plan.pieces)
-      counts[static_cast<std::size_t>(piece.owner)] = narrow<int>(rows * piece.count, "a panel");
+      counts[static_cast<std::size_t>(piece.owner)] += narrow<int>(rows * piece.count, "a panel");
     mine.resize(static_cast<std::size_t>(counts[static_cast<std::size_t>(comm.rank())]));
     comm.reduce_scatter(std::span<const double>(partial), std::span<double>(mine), counts);
+    const double* column = mine.data();
     for (const Piece& piece : plan.pieces) {
       if (piece.owner != comm.rank()) continue;
       const LocalCol to = c.distribution().cols.local(GlobalCol(piece.first));
-      for (std::int64_t j = 0; j < piece.count; ++j)
-        std::copy_n(mine.data() + j * rows, rows, &c.at(LocalRow(plan.top), to + j));
+      for (std::int64_t j = 0; j < piece.count; ++j, column += rows)
+        std::copy_n(column, rows, &c.at(LocalRow(plan.top), to + j));
     }
     from = plan.end;
   }

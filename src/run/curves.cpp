@@ -24,7 +24,7 @@ constexpr double rank_step = 0.5; // from one rank of a row to the next
 constexpr std::int64_t trial_iterations = 1;
 constexpr double samples_per_column = 3; // are enough to compare structures
 constexpr std::int64_t largest_thinning = 8;
-constexpr double largest_layer_macs = 6e11; // of all probes of a layer; one is made in any case
+constexpr double largest_layer_macs = 5e11; // of all probes of a layer; one is made in any case
 constexpr double smallest_kl = 1e-12;
 constexpr double far_apart = 30; // KL divergences of which two points do not tell what lies between them
 
