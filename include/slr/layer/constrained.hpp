@@ -80,7 +80,7 @@ struct PathRow {
   std::vector<std::int64_t> estimated{}; ///< ranks without iterations and factors
   std::vector<double> costs{};           ///< of each rank; none: the row is followed to its end
 };
-inline constexpr double beaten_by = 1.05, lost_by = 1.25; ///< the error of another structure at the same cost
+inline constexpr double beaten_by = 1.05, lost_by = 1.1; ///< the error of another structure at the same cost
 /// Follows each row from its largest rank down: the kept groups are chosen once, by one elimination for all rows
 /// (beside the middle rank of the first row that keeps any), the factors of the second moments serve the whole row, and
 /// every point takes `trial_iterations` from where the point before ended. An estimated point takes none: its error is
