@@ -120,7 +120,8 @@ std::int64_t probed_images(const Network& network, const Configuration& config) 
 JobTimes curve_times(const Network& network, const std::vector<std::string>& dense_reasons, const Configuration& config,
                      const std::vector<int>& ranks_of_group) {
   const NetworkWork count(network, dense_reasons, config);
-  const auto images = static_cast<double>(probed_images(network, config) / 10);
+  const std::int64_t judged = probed_images(network, config) / 10;
+  const auto images = static_cast<double>(judged);
   JobTimes times(network.layers.size(), std::vector<double>(ranks_of_group.size(), 0.0));
   for (std::size_t i = 0; i < times.size(); ++i) {
     if (!dense_reasons[i].empty()) continue;
