@@ -24,8 +24,9 @@ constexpr double points_measured = 2; // of a path, in the network; more where t
 
 double operations(const LayerWork& work) {
   const auto flops = count_flops(work);
-  // A double takes the time of two floats, and a sum's element that of some twenty flops.
-  return flops.single_precision + 2 * flops.double_precision + 20 * flops.elements;
+  const auto& machine = nominal_machine; // on which so many in single precision would take as long
+  return flops.single_precision + machine.single_precision * (flops.double_precision / machine.double_precision +
+                                                              flops.elements / machine.elements);
 }
 
 } // namespace
@@ -51,7 +52,9 @@ LayerWork NetworkWork::base(std::size_t i, Split split) const {
   const auto& layer = network_.layers[i];
   const auto positions = std::min(config_.calibration.positions, positions_[i]) * std::ssize(layer.uses());
   const auto samples = config_.calibration.images * positions;
-  const LeastSquaresSize size{layer.rows, layer.cols, samples * 8 / 10, config_.method.iteration_limit()};
+  const LeastSquaresSize size{layer.rows, layer.cols,
+                              static_cast<std::int64_t>(fit_share * static_cast<double>(samples)),
+                              config_.method.iteration_limit()};
   const bool is_constrained = config_.method.kind == MethodKind::constrained;
   LayerWork work;
   work.rows = layer.rows;

@@ -45,6 +45,8 @@ struct Flops {
 ///   elements  20 N (n + k) for reading, rounding and copying the samples, per iteration 7 F n + F k / 2 + 4 J n for
 ///             losses, sums and centring, and for every block of samples the products q (n + k) + n |S|
 ///
+/// The 2 and 20 are what the layers of SqueezeNet took (`--trace`); all else is counted.
+///
 /// In the implicit form the double ones are W0 W0^T, the kernel and W0 X: k (n^2 + 2 N^2 + 4 n N); per start an n x n
 /// matrix 4 n^2 N, its eigenvalues 4/3 n^3 and E 2 q k (n + N); per iteration beside the samples' products
 /// 2 q k (2 n + N) and 2 n^2 q. Local.

@@ -38,8 +38,8 @@ struct Curves {
   std::map<std::string, double> latency_beside{};
 };
 
-/// Traces every layer's path on the original inputs (trace_path), and measures for some points of each row what the
-/// network's output loses when the layer alone is replaced: mean KL divergence from the original's output on the
+/// Traces every layer's path on the original inputs (trace_path), and measures for some points of each whole row what
+/// the network's output loses when the layer alone is replaced: mean KL divergence from the original's output on the
 /// selection images. No labels. Layers are dealt to groups of ranks (choose_curve_groups), which trace them at the same
 /// time; where the budget limits the latency, all ranks trace one after the other, and rank 0 times these points too.
 /// Finished layers are kept in files in `folder` until `forget_curves`, the layer under way in checkpoints where there
