@@ -96,6 +96,8 @@ std::string layer_table(const PlannedItem& planned, const Timetable& times, bool
                         fmt::format("{} x {}", layer.rows, layer.cols), known(split.rank), known(split.groups), before,
                         now, seconds[i], memory / 1e6);
   }
+  // Where the structures are known, channels that nobody reads are, too: the sum of the layers still has them.
+  if (has_curves) after = cost_as_written(network, allotment.splits)[index_of(Resource::parameters)];
   return text + fmt::format("parameters {} -> {}; at most {:.0f} MB per rank for a layer beside the network and its "
                             "activations\n",
                             costs.whole()[index_of(Resource::parameters)], after, bytes / 1e6);
