@@ -59,6 +59,15 @@ const double* as_double(const T* x, std::int64_t count, std::vector<double>& buf
   }
 }
 
+/// The rows of all pieces of X, one piece below the other.
+void gather_rows(const std::vector<Piece>& pieces, const double* x, std::int64_t k, std::int64_t samples,
+                 std::vector<double>& rows) {
+  rows.clear();
+  for (std::int64_t s = 0; s < samples; ++s)
+    for (const Piece& piece : pieces)
+      rows.insert(rows.end(), x + s * k + piece.first, x + s * k + piece.first + piece.count);
+}
+
 /// Fills the strict upper triangle from the lower one.
 void mirror(DistMatrix<double>& c) {
   if (c.comm().size() == 1) {
@@ -88,7 +97,7 @@ void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std:
   const std::int64_t k = c.rows();
   require(c.grid()->rows() == 1 && c.grid()->cols() == comm.size() && c.cols() == k,
           "a Gram matrix is summed onto block columns of all ranks");
-  std::vector<double> chunk, partial, mine;
+  std::vector<double> chunk, right, partial, mine;
   // A chunk of samples is converted at a time, of the size of a panel.
   const std::int64_t chunk_cols = std::clamp<std::int64_t>(panel_bytes / (8 * std::max<std::int64_t>(k, 1)), 1,
                                                            std::max<std::int64_t>(local_cols, 1));
@@ -99,12 +108,17 @@ void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std:
     for (std::int64_t s = 0; s < local_cols; s += chunk_cols) {
       const std::int64_t samples = std::min(chunk_cols, local_cols - s);
       const double* part = as_double(x + s * k, samples * k, chunk);
-      std::int64_t at = 0;
-      for (const Piece& piece : plan.pieces) {
-        blas::gemm<double>(Op::none, Op::transpose, rows, piece.count, samples, 1, part + plan.top, k,
-                           part + piece.first, k, 1, partial.data() + at, rows);
-        at += rows * piece.count;
+      // One product for all pieces, whose columns are brought into the order of their owners before.
+      const std::int64_t width = plan.end - plan.top;
+      const double* columns = part + plan.top;
+      std::int64_t lead = k;
+      if (plan.pieces.size() > 1) {
+        gather_rows(plan.pieces, part, k, samples, right);
+        columns = right.data();
+        lead = width;
       }
+      blas::gemm<double>(Op::none, Op::transpose, rows, width, samples, 1, part + plan.top, k, columns, lead, 1,
+                         partial.data(), rows);
     }
     std::vector<int> counts(static_cast<std::size_t>(comm.size()), 0);
     for (const Piece& piece : plan.pieces)
