@@ -71,7 +71,7 @@ double sgemm_rate() {
   return best;
 }
 
-constexpr std::array step_names{"advance", "improve_left", "project", "improve_right"};
+constexpr std::array step_names{"advance", "improve_left", "project", "improve_right", "improve_within"};
 
 struct Iteration {
   double error = 0; ///< of the weights that it began with
@@ -83,7 +83,7 @@ struct Iteration {
   }
 };
 
-/// What one iteration must compute and move at least, with q = rank + guards features.
+/// What one iteration that moves the row space must compute and move at least, with q = rank + guards features.
 struct Counts {
   double single_flops = 0, double_flops = 0, bytes = 0;
 };
@@ -108,12 +108,16 @@ std::vector<Iteration> iterate(const Communicator& comm, const LayerProblem& pro
   const double output_squared = measure_outputs(comm, problem, statistics.samples).squared;
   FactoredSplitting splitting(comm, problem, scale, statistics, settings.rho);
   std::vector<Iteration> result(static_cast<std::size_t>(settings.iterations + 1));
-  for (auto& iteration : result) { // the last one only for its error
+  for (std::int64_t number = 0; auto& iteration : result) { // the last one only for its error
     FactoredCross cross;
     std::vector<double> projected;
     iteration.steps[0] = time_of([&] { cross = splitting.advance(fixed.map(mean)); });
     iteration.error = cross.loss / output_squared;
     mean = cross.target_mean;
+    if (!row_space_moves(number++)) {
+      iteration.steps[4] = time_of([&] { fixed.improve_within(cross); });
+      continue;
+    }
     iteration.steps[1] = time_of([&] { fixed.improve_left(cross); });
     iteration.steps[2] = time_of([&] { projected = splitting.project(fixed.left_basis()); });
     iteration.steps[3] = time_of([&] { fixed.improve_right(std::move(projected)); });
@@ -121,18 +125,23 @@ std::vector<Iteration> iterate(const Communicator& comm, const LayerProblem& pro
   return result;
 }
 
+/// Medians, separately for iterations in which the row space moves and those in which it stays.
 void print_steps(const std::vector<Iteration>& iterations) {
-  const auto line = [&](const char* name, auto&& of) {
+  const auto line = [&](bool moves, const char* name, auto&& of) {
     std::vector<double> wall, cpu;
     for (std::size_t i = 0; i + 1 < iterations.size(); ++i) {
+      if (row_space_moves(static_cast<std::int64_t>(i)) != moves || of(iterations[i]).wall == 0) continue;
       wall.push_back(of(iterations[i]).wall);
       cpu.push_back(of(iterations[i]).cpu);
     }
-    std::printf("%-14s %8.3f s wall, %8.3f s processor (medians)\n", name, median(wall), median(cpu));
+    if (!wall.empty()) std::printf("%-14s %8.3f s wall, %8.3f s processor\n", name, median(wall), median(cpu));
   };
-  for (std::size_t step = 0; step < step_names.size(); ++step)
-    line(step_names[step], [&](const Iteration& it) { return it.steps[step]; });
-  line("iteration", [](const Iteration& it) { return it.total(); });
+  for (const bool moves : {true, false}) {
+    std::printf("the row space %s (medians):\n", moves ? "moves" : "stays");
+    for (std::size_t step = 0; step < step_names.size(); ++step)
+      line(moves, step_names[step], [&](const Iteration& it) { return it.steps[step]; });
+    line(moves, "iteration", [](const Iteration& it) { return it.total(); });
+  }
 }
 
 void run(const Communicator& comm, const Settings& settings) {
@@ -162,7 +171,8 @@ void run(const Communicator& comm, const Settings& settings) {
   const double q = double(fixed->left_basis().size()) / n, r = double(fixed->structure().target_rank);
   const auto counts = counts_of(problem, q, r, s);
   std::vector<double> cpu;
-  for (std::size_t i = 0; i + 1 < iterations.size(); ++i) cpu.push_back(iterations[i].total().cpu);
+  for (std::size_t i = 0; i + 1 < iterations.size(); ++i)
+    if (row_space_moves(static_cast<std::int64_t>(i))) cpu.push_back(iterations[i].total().cpu);
   const double seconds = median(cpu);
   std::printf("layer          %lld x %lld, %lld samples; rank %lld, %lld kept groups: %.2fx fewer parameters\n",
               static_cast<long long>(problem.rows), static_cast<long long>(problem.cols),
@@ -172,7 +182,7 @@ void run(const Communicator& comm, const Settings& settings) {
               blas_core_type().c_str());
   std::printf("set-up         %8.3f s wall, %8.3f s processor\n", setup.wall, setup.cpu);
   print_steps(iterations);
-  std::printf("per iteration  %.1f GFLOP in single, %.1f in double precision, %.2f GB\n", 1e-9 * counts.single_flops,
+  std::printf("where it moves %.1f GFLOP in single, %.1f in double precision, %.2f GB\n", 1e-9 * counts.single_flops,
               1e-9 * counts.double_flops, 1e-9 * counts.bytes);
   std::printf("rate           %.1f GFLOP/s in all, %.0f %% of the sgemm rate\n",
               1e-9 * (counts.single_flops + counts.double_flops) / seconds,

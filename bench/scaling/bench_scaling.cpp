@@ -31,22 +31,29 @@ struct Settings {
   std::int64_t target_rank = 0, groups = 0, iterations = 0, repetitions = 3, simulated_ranks = 0;
 };
 
+constexpr std::int64_t not_counted = 2; // iterations at the beginning
+/// Of 30 iterations the row space moves in five.
+constexpr std::int64_t replayed_iterations = 6;
+
 constexpr double simulated_speed = 1e9; // of a processor in the replay's platform: a flop takes a nanosecond
 
-constexpr std::int64_t block = 16; // samples that stay together
-
-/// This rank's share of the fit samples, in whole blocks.
+/// This rank's share of the fit samples, in whole blocks: the same ones for every number of ranks.
 LayerProblem share_of(const LayerProblem& whole, const Communicator& comm) {
-  const auto blocks = (whole.fit.count + block - 1) / block;
-  const auto begin = std::min(whole.fit.count, blocks * comm.rank() / comm.size() * block),
-             end = std::min(whole.fit.count, blocks * (comm.rank() + 1) / comm.size() * block);
+  auto bounds = whole.fit.block_ends;
+  bounds.insert(bounds.begin(), 0);
+  if (bounds.back() < whole.fit.count) bounds.push_back(whole.fit.count);
+  const auto bound = [&](int rank) {
+    return bounds[(bounds.size() - 1) * static_cast<std::size_t>(rank) / static_cast<std::size_t>(comm.size())];
+  };
+  const auto begin = bound(comm.rank()), end = bound(comm.rank() + 1);
   LayerProblem mine = whole;
   const auto cut = [&](const std::vector<float>& from, std::int64_t rows) {
     return std::vector<float>(from.begin() + begin * rows, from.begin() + end * rows);
   };
   mine.fit = {
       end - begin, cut(whole.fit.x, whole.cols), cut(whole.fit.y, whole.rows), cut(whole.fit.linear, whole.rows), {}};
-  for (auto at = block; at < mine.fit.count; at += block) mine.fit.block_ends.push_back(at);
+  for (const auto at : bounds)
+    if (at > begin && at < end) mine.fit.block_ends.push_back(at - begin);
   return mine;
 }
 
@@ -74,6 +81,10 @@ LayerWork work_of(const Settings& settings) {
           1};
 }
 
+std::vector<IterationStep> steps_of(const Settings& settings, std::int64_t ranks, bool row_space_moves) {
+  return iteration_steps(work_of(settings), ranks, row_space_moves ? RowSpace::moves : RowSpace::stays);
+}
+
 const char* name_of(Exchange exchange) {
   return exchange == Exchange::allreduce ? "allreduce" : "broadcast";
 }
@@ -90,7 +101,7 @@ void count(const Communicator& comm, const Settings& settings) {
   std::vector<std::map<std::string, Traffic>> after; // every iteration
   (void)solve(comm, problem, settings, [&](const SolveProgress&) { after.push_back(mpi_traffic()); });
   const auto last = after.back(), first = after.at(1);
-  const auto turns = static_cast<double>(after.size() - 2);
+  const auto turns = static_cast<double>(after.size() - not_counted);
   if (comm.is_root()) std::printf("source,exchange,ranks,calls,bytes\n");
   for (const auto& [name, total] : last) {
     const auto before = first.count(name) > 0 ? first.at(name) : Traffic{};
@@ -102,25 +113,29 @@ void count(const Communicator& comm, const Settings& settings) {
   }
   if (!comm.is_root()) return;
   std::map<std::string, Traffic> forecast;
-  for (const auto& step : iteration_steps(work_of(settings), comm.size())) {
-    auto& here = forecast[name_of(step.exchange)];
-    ++here.calls;
-    here.bytes += bytes_per_rank(step, comm.size());
-  }
+  for (auto i = not_counted; i < settings.iterations; ++i)
+    for (const auto& step : steps_of(settings, comm.size(), row_space_moves(i))) {
+      auto& here = forecast[name_of(step.exchange)];
+      ++here.calls;
+      here.bytes += bytes_per_rank(step, comm.size());
+    }
   for (const auto& [name, total] : forecast)
-    std::printf("forecast,%s,%d,%.3f,%.0f\n", name.c_str(), comm.size(), double(total.calls), total.bytes);
+    std::printf("forecast,%s,%d,%.3f,%.0f\n", name.c_str(), comm.size(), double(total.calls) / turns,
+                total.bytes / turns);
   std::printf("bound,,%d,,%.0f\n", comm.size(), least_bytes(settings, comm.size()));
 }
 
-/// For a replay in SimGrid: what every rank does in one iteration. A processor of `simulated_speed` flops computes for
-/// as long as one of the nominal machine would.
+/// For a replay in SimGrid: what every rank does in a few iterations, the row space moving in one of them. A processor
+/// of `simulated_speed` flops computes for as long as one of the nominal machine would.
 void replay(const Settings& settings) {
   const auto nanoseconds = [](const Flops& flops) {
     return std::llround(simulated_speed * (flops.single_precision / nominal_machine.single_precision +
                                            flops.double_precision / nominal_machine.double_precision));
   };
   const auto ranks = settings.simulated_ranks;
-  const auto steps = iteration_steps(work_of(settings), ranks);
+  std::vector<IterationStep> steps;
+  for (std::int64_t i = 0; i < replayed_iterations; ++i)
+    for (const auto& step : steps_of(settings, ranks, i == 0)) steps.push_back(step);
   for (std::int64_t p = 0; p < ranks; ++p) {
     std::printf("%lld init\n", static_cast<long long>(p));
     for (const auto& step : steps) {
@@ -216,11 +231,11 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("samples", po::value(&settings.size.samples)->default_value(settings.size.samples), "samples");
   add("rank", po::value(&settings.target_rank)->required(), "rank");
   add("groups", po::value(&settings.groups)->default_value(0), "kept groups");
-  add("iterations", po::value(&settings.iterations)->default_value(8), "iterations, at least 3");
+  add("iterations", po::value(&settings.iterations)->default_value(8), "iterations, at least 4");
   add("repetitions", po::value(&settings.repetitions)->default_value(3), "of the timing");
   add("simulated-ranks", po::value(&settings.simulated_ranks)->default_value(64), "of the replay");
   if (!parse_options(argc, argv, options)) return std::nullopt;
-  if (settings.iterations < 3) throw Error(ExitCode::usage, "at least three iterations are needed");
+  if (settings.iterations < 4) throw Error(ExitCode::usage, "at least four iterations are needed");
   return settings;
 }
 

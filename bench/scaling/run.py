@@ -37,6 +37,7 @@ COUNTED = [({"rows": 256, "cols": 1152, "rank": 48, "groups": 12}, 64),
            ({"rows": 512, "cols": 4608, "rank": 115, "groups": 0}, 16)]
 LAYER = {"rows": 512, "cols": 4608, "rank": 115, "groups": 25}
 NODES, CORES = 64, 16
+REPLAYED = 6  # iterations that bench_scaling replays
 PLATFORM = """<?xml version='1.0'?>
 <!DOCTYPE platform SYSTEM "https://simgrid.org/simgrid.dtd">
 <platform version="4.1">
@@ -57,7 +58,7 @@ def count(options):
         ranks = 2
         while ranks <= most:
             done = subprocess.run(["mpirun", "--oversubscribe", "-n", str(ranks), options.bin,
-                                   *words(layer, mode="count", samples=1024, iterations=4)],
+                                   *words(layer, mode="count", samples=1024, iterations=8)],
                                   env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True)
             here = list(csv.DictReader(done.stdout.splitlines()))
             rows += [{**layer, **row} for row in here]
@@ -91,14 +92,14 @@ def time(options):
 
 
 def simulated_seconds(options, ranks, samples, work):
-    """Seconds of one iteration."""
+    """Seconds of one iteration, on average over those that are replayed: in one of them the row space moves."""
     trace, hosts = work / "trace.ti", work / "hosts"
     (work / "traces").write_text(f"{trace}\n")  # one for all ranks
     with open(trace, "w") as file:
         subprocess.run([options.bin, *words(LAYER, mode="replay", samples=samples, simulated_ranks=ranks)], env=ENVIRONMENT, check=True, stdout=file)
     if ranks == 1:  # nothing to exchange, and smpirun takes the trace of one rank for a list of traces
         done = sum(int(line.split()[2]) for line in trace.read_text().splitlines() if " compute " in line)
-        return done / 1e9
+        return done / 1e9 / REPLAYED
     hosts.write_text("".join(f"node-{p // CORES}\n" for p in range(ranks)))
     replay = pathlib.Path(shutil.which("smpirun")).parent.parent
     program = next(replay.glob("lib/**/simgrid/smpireplaymain"))
@@ -107,7 +108,7 @@ def simulated_seconds(options, ranks, samples, work):
                            "--cfg=smpi/bcast:scatter_LR_allgather", "--cfg=smpi/host-speed:1Gf",
                            "--cfg=smpi/display-timing:yes"],
                           check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return float(re.search(r"Simulated time: ([0-9.eE+-]+)", done.stdout).group(1))
+    return float(re.search(r"Simulated time: ([0-9.eE+-]+)", done.stdout).group(1)) / REPLAYED
 
 
 def project(options):

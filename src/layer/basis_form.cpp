@@ -30,7 +30,15 @@ FactoredMap map_of(const LayerProblem& problem, const LayerStatistics& statistic
       result.basis[static_cast<std::size_t>(to * q + l)] =
           static_cast<float>(form.right[static_cast<std::size_t>(j * q + l)]);
   }
-  result.left = to_float(form.left);
+  result.left_columns = form.mix.empty() ? form.numerical_rank : q;
+  if (form.mix.empty()) {
+    result.left = to_float(form.left);
+  } else { // left M^T
+    std::vector<double> left(static_cast<std::size_t>(problem.rows * q));
+    blas::gemm(Op::none, Op::transpose, problem.rows, q, form.numerical_rank, 1.0, form.left.data(), problem.rows,
+               form.mix.data(), q, 0.0, left.data(), problem.rows);
+    result.left = to_float(left);
+  }
   result.dense = to_float(form.dense);
   result.input_mean = to_float(statistics.input_mean);
   result.mean = to_float(form.mean);
@@ -48,7 +56,12 @@ LayerFactors factors_of(const LayerProblem& problem, const LayerStatistics& stat
   result.u = form.left;
   const auto cut = [&](std::int64_t first, std::int64_t count) {
     std::vector<double> part(static_cast<std::size_t>(r * count));
-    for (std::int64_t j = 0; j < count; ++j) std::copy_n(form.right.begin() + (first + j) * q, r, part.begin() + j * r);
+    if (form.mix.empty())
+      for (std::int64_t j = 0; j < count; ++j)
+        std::copy_n(form.right.begin() + (first + j) * q, r, part.begin() + j * r);
+    else if (r > 0)
+      blas::gemm(Op::transpose, Op::none, r, count, q, 1.0, form.mix.data(), q, form.right.data() + first * q, q, 0.0,
+                 part.data(), r);
     return part;
   };
   result.v = cut(s, k - s);

@@ -7,8 +7,9 @@
 
 namespace slr {
 
-/// W x = left E x + dense x_S,  S the columns of the kept groups; b such that the outputs have the given mean. E lives
-/// on all columns, in the order [S, R]; of its q rows those beyond the rank are guards. Kept rows F are the first rows
+/// W x = left M^T E x + dense x_S,  S the columns of the kept groups; b such that the outputs have the given mean. E
+/// lives on all columns, in the order [S, R]. M takes the first r of its q rows (the others are guards) unless `mix`
+/// says otherwise. Kept rows F are the first rows
 /// of E, each with one column of `left` that has one entry, and count as rank here.
 struct BasisForm {
   std::vector<std::int64_t> kept_groups; ///< of columns, increasing
@@ -16,6 +17,7 @@ struct BasisForm {
   std::int64_t basis_size = 0;           ///< q
   std::int64_t numerical_rank = 0;       ///< r <= q
   std::vector<double> left;              ///< n x r
+  std::vector<double> mix;               ///< M, q x r, orthonormal columns; empty: the first r of the identity
   std::vector<double> right;             ///< E, q x k
   std::vector<double> dense;             ///< n x |S|
   std::vector<double> mean;              ///< of the values before the activation, n

@@ -161,13 +161,17 @@ void Candidate::run(std::int64_t limit) {
     ++report_.iterations;
     target_mean_ = cross.target_mean;
     span.emplace(TraceKind::step, "left basis");
-    fixed_->improve_left(cross);
-    span.emplace(TraceKind::step, "projection");
-    if (layer_.statistics.is_implicit()) {
+    if (fixed_->has_features_to_stay() && !row_space_moves(report_.iterations - 1 - row_begin_)) {
+      fixed_->improve_within(cross);
+    } else if (layer_.statistics.is_implicit()) {
+      fixed_->improve_left(cross);
+      span.emplace(TraceKind::step, "projection");
       const auto projected = splitting_->project_target(fixed_->left_basis());
       span.emplace(TraceKind::step, "right basis");
       fixed_->improve_right(projected);
     } else {
+      fixed_->improve_left(cross);
+      span.emplace(TraceKind::step, "projection");
       auto projected = splitting_->project(fixed_->left_basis());
       span.emplace(TraceKind::step, "right basis");
       fixed_->improve_right(std::move(projected));

@@ -10,32 +10,40 @@
 
 namespace slr {
 
-void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredValues& values) {
+void apply_to_features(const FactoredMap& map, const float* x, std::int64_t count, const float* features,
+                       FactoredValues& values) {
   const std::int64_t n = map.rows, k = map.cols, q = map.basis_size, s = std::ssize(map.kept_columns);
-  values.features.resize(static_cast<std::size_t>(q * count));
   values.kept.resize(static_cast<std::size_t>(s * count));
   values.z.resize(static_cast<std::size_t>(n * count));
-  values.x.resize(static_cast<std::size_t>(k * count));
-  for (std::int64_t c = 0; c < count; ++c) {
-    std::copy_n(map.mean.data(), n, values.z.data() + c * n);
-    subtract(static_cast<std::size_t>(k), x + c * k, map.input_mean.data(), values.x.data() + c * k);
+  for (std::int64_t c = 0; c < count; ++c) std::copy_n(map.mean.data(), n, values.z.data() + c * n);
+  if (q > 0)
+    blas::gemm(Op::none, Op::none, n, count, map.left_columns, 1.0F, map.left.data(), n, features, q, 1.0F,
+               values.z.data(), n);
+  if (s > 0) {
+    for (std::int64_t c = 0; c < count; ++c)
+      for (std::int64_t j = 0; j < s; ++j) {
+        const auto column = map.kept_columns[static_cast<std::size_t>(j)];
+        values.kept[static_cast<std::size_t>(c * s + j)] =
+            x[c * k + column] - map.input_mean[static_cast<std::size_t>(column)];
+      }
+    blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F, values.z.data(),
+               n);
   }
+}
+
+void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredValues& values) {
+  const std::int64_t k = map.cols, q = map.basis_size;
+  values.features.resize(static_cast<std::size_t>(q * count));
   if (q > 0) {
+    values.x.resize(static_cast<std::size_t>(k * count));
+    for (std::int64_t c = 0; c < count; ++c)
+      subtract(static_cast<std::size_t>(k), x + c * k, map.input_mean.data(), values.x.data() + c * k);
     const float limit = std::ldexp(1.0F, map.feature_exponent);
     blas::gemm(Op::none, Op::none, q, count, k, 1.0F, map.basis.data(), q, values.x.data(), k, 0.0F,
                values.features.data(), q);
     for (float& phi : values.features) phi = std::clamp(phi, -limit, limit);
-    blas::gemm(Op::none, Op::none, n, count, map.numerical_rank, 1.0F, map.left.data(), n, values.features.data(), q,
-               1.0F, values.z.data(), n);
   }
-  if (s > 0) {
-    for (std::int64_t c = 0; c < count; ++c)
-      for (std::int64_t j = 0; j < s; ++j)
-        values.kept[static_cast<std::size_t>(c * s + j)] =
-            values.x[static_cast<std::size_t>(c * k + map.kept_columns[static_cast<std::size_t>(j)])];
-    blas::gemm(Op::none, Op::none, n, count, s, 1.0F, map.dense.data(), n, values.kept.data(), s, 1.0F, values.z.data(),
-               n);
-  }
+  apply_to_features(map, x, count, values.features.data(), values);
 }
 
 double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,

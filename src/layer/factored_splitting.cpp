@@ -94,6 +94,7 @@ struct FactoredSplitting::Work {
   std::array<ExactSum, norm_count> norms;
   std::vector<float> limit; ///< of |T - mean|, per row
   FactoredValues values;
+  bool has_features = false; ///< those of the last pass serve
   float beta = 0;
   std::vector<float> point, gradient, activated;       ///< of one sample
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
@@ -104,7 +105,14 @@ struct FactoredSplitting::Work {
 void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first, std::int64_t count, Work& work) {
   const auto n = static_cast<std::size_t>(problem_.rows);
   const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
-  apply(map, problem_.fit.x.data() + first * problem_.cols, count, work.values);
+  const float* const x = problem_.fit.x.data() + first * problem_.cols;
+  float* const features = features_.data() + first * map.basis_size;
+  if (work.has_features) {
+    apply_to_features(map, x, count, features, work.values);
+  } else {
+    apply(map, x, count, work.values);
+    std::copy(work.values.features.begin(), work.values.features.end(), features);
+  }
   for (auto* values : {&work.point, &work.gradient, &work.activated}) values->resize(n);
   work.target.resize(size);
   for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
@@ -133,15 +141,15 @@ void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first,
   for (std::size_t i = 0; i < norm_count; ++i) work.norms[i].add(norms[i]);
   work.row_sums.add(std::span<const double>(work.sum));
   work.row_squares.add(std::span<const double>(work.square));
-  const auto multiply = [&](std::int64_t columns, const std::vector<float>& right, BlockSums& into) {
+  const auto multiply = [&](std::int64_t columns, const float* right, BlockSums& into) {
     if (columns == 0) return;
     work.product.resize(n * static_cast<std::size_t>(columns));
-    blas::gemm(Op::none, Op::transpose, problem_.rows, columns, count, 1.0F, work.target.data(), problem_.rows,
-               right.data(), columns, 0.0F, work.product.data(), problem_.rows);
+    blas::gemm(Op::none, Op::transpose, problem_.rows, columns, count, 1.0F, work.target.data(), problem_.rows, right,
+               columns, 0.0F, work.product.data(), problem_.rows);
     into.add(std::span<const float>(work.product));
   };
-  multiply(map.basis_size, work.values.features, work.basis);
-  multiply(std::ssize(map.kept_columns), work.values.kept, work.dense);
+  multiply(map.basis_size, features, work.basis);
+  multiply(std::ssize(map.kept_columns), work.values.kept.data(), work.dense);
 }
 
 /// Nesterov's next t for the next pass, from the beginning where the loss has risen.
@@ -159,6 +167,11 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
             kept_exponent, statistics_.samples);
   if (map.numerical_rank != last_rank_) age_ = 0; // what was extrapolated from is of another structure
   if (age_ > 0) work.beta = static_cast<float>((age_ - 1) / ((1 + std::sqrt(1 + 4 * age_ * age_)) / 2));
+  work.has_features = map.basis == basis_;
+  if (!work.has_features) {
+    basis_ = map.basis;
+    features_.resize(static_cast<std::size_t>(map.basis_size * problem_.fit.count));
+  }
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     if (!work.has_failed) update_block(map, first, count, work);
   });
@@ -247,6 +260,8 @@ void FactoredSplitting::save(StateWriter& to) const {
 }
 
 void FactoredSplitting::restore(StateReader& from) {
+  basis_.clear(); // features are computed again
+  features_.clear();
   values_ = from.part<float>("values", values_.size());
   targets_ = from.part<float>("targets", targets_.size());
   const auto momentum = from.get<double>("momentum");

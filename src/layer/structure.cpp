@@ -156,6 +156,7 @@ FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& pro
 }
 
 void FixedStructure::set_right(const std::vector<double>& t, std::int64_t q) {
+  mix_.clear();
   // E = [0, T] L^-1
   right_.assign(static_cast<std::size_t>(q * problem_.cols), 0.0);
   std::copy(t.begin(), t.end(), right_.begin() + q * kept_columns_);
@@ -199,8 +200,8 @@ void FixedStructure::start(const DistMatrix<double>& p) {
   set_right(stacked(k - s, rows.unit, gather_everywhere(truncated.vt)), f + truncated.numerical_rank);
 }
 
-void FixedStructure::improve_left(const FactoredCross& cross) {
-  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+void FixedStructure::take_left(const FactoredCross& cross) {
+  const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = basis_rows();
   dense_ = cross.kept;
   for (std::int64_t j = 0; j < s; ++j)
     for (std::int64_t i = 0; i < n; ++i)
@@ -209,27 +210,59 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
   if (metric_) metric_->kept.solve(dense_, n);
   if (q == 0) return;
   left_ = cross.features;
-  if (in_samples_)
-    add_pull_on_features();
-  else if (metric_->whole.is_shared())
-    add_pull_in_shares();
+  if (in_samples_) return add_pull_on_features();
+  if (metric_->whole.is_shared()) return add_pull_in_shares();
   on_root(comm_, [&] {
-    if (metric_ && !metric_->whole.is_shared()) {
-      std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
-      for (std::int64_t j = 0; j < k; ++j)
-        std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
-      for_each_original_panel(problem_, [&](std::int64_t first, std::int64_t count, const double* weights) {
-        blas::gemm(Op::none, Op::transpose, n, q, count, delta_, weights, n, original.data() + first * q, q, 1.0,
-                   left_.data(), n);
-      });
-    }
-    orthonormalize_beside(kept_rows_, n, q, left_);
+    std::vector<double> original(static_cast<std::size_t>(q * k)); // E in the columns' own order
+    for (std::int64_t j = 0; j < k; ++j)
+      std::copy_n(right_.begin() + j * q, q, original.begin() + order_[static_cast<std::size_t>(j)] * q);
+    for_each_original_panel(problem_, [&](std::int64_t first, std::int64_t count, const double* weights) {
+      blas::gemm(Op::none, Op::transpose, n, q, count, delta_, weights, n, original.data() + first * q, q, 1.0,
+                 left_.data(), n);
+    });
   });
+}
+
+void FixedStructure::improve_left(const FactoredCross& cross) {
+  const std::int64_t n = problem_.rows, q = basis_rows();
+  take_left(cross);
+  mix_.clear();
+  sigma_.resize(static_cast<std::size_t>(q)); // a direction each, until improve_right knows their lengths
+  if (q == 0) return;
+  on_root(comm_, [&] { orthonormalize_beside(kept_rows_, n, q, left_); });
   comm_.broadcast(std::span<double>(left_));
 }
 
+void FixedStructure::improve_within(const FactoredCross& cross) {
+  require(has_features_to_stay(), "this form has no features that stay");
+  const std::int64_t n = problem_.rows, q = basis_rows();
+  take_left(cross);
+  if (q == 0) return;
+  on_root(comm_, [&] { // Y = P E^T: M and Sigma from Y^T Y
+    std::vector<double> gram(static_cast<std::size_t>(q * q));
+    blas::syrk(Uplo::lower, Op::transpose, q, n, 1.0, left_.data(), n, 0.0, gram.data(), q);
+    auto half = half_of_svd(q, std::move(gram));
+    const auto size = std::ssize(half.sigma);
+    std::vector<double> left(static_cast<std::size_t>(n * size));
+    if (size > 0)
+      blas::gemm(Op::none, Op::none, n, size, q, 1.0, left_.data(), n, over_sigma(q, half.left, half.sigma).data(), q,
+                 0.0, left.data(), n);
+    left_ = std::move(left);
+    sigma_ = std::move(half.sigma);
+    mix_ = std::move(half.left);
+  });
+  const auto size = comm_.broadcast_value(std::ssize(sigma_));
+  sigma_.resize(static_cast<std::size_t>(size));
+  left_.resize(static_cast<std::size_t>(n * size));
+  mix_.resize(static_cast<std::size_t>(q * size));
+  comm_.broadcast(std::span<double>(sigma_));
+  comm_.broadcast(std::span<double>(left_));
+  comm_.broadcast(std::span<double>(mix_));
+  numerical_rank_ = std::min(structure_.target_rank, size);
+}
+
 void FixedStructure::add_pull_in_shares() {
-  const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_);
+  const std::int64_t n = problem_.rows, k = problem_.cols, q = basis_rows();
   const auto first = k * comm_.rank() / comm_.size(), end = k * (comm_.rank() + 1) / comm_.size();
   std::vector<double> pull(left_.size(), 0.0);
   if (end > first) {
@@ -339,6 +372,15 @@ void FixedStructure::rotate_left(const std::vector<double>& by, std::int64_t siz
 void FixedStructure::lower_rank(std::int64_t rank) {
   require(rank >= 0 && rank <= structure_.target_rank, "a rank can only be lowered");
   const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_);
+  if (!mix_.empty()) { // M^T E in the place of E
+    const auto rows = basis_rows();
+    std::vector<double> mixed(static_cast<std::size_t>(q * k));
+    if (q > 0)
+      blas::gemm(Op::transpose, Op::none, q, k, rows, 1.0, mix_.data(), rows, right_.data(), rows, 0.0, mixed.data(),
+                 q);
+    right_ = std::move(mixed);
+    mix_.clear();
+  }
   const auto f = std::ssize(kept_rows_), size = f + std::min(q - f, basis_size(rank, q - f));
   std::vector<double> right(static_cast<std::size_t>(size * k));
   for (std::int64_t j = 0; j < k; ++j) std::copy_n(right_.begin() + j * q, size, right.begin() + j * size);
@@ -351,8 +393,10 @@ void FixedStructure::lower_rank(std::int64_t rank) {
 
 BasisForm FixedStructure::form(const std::vector<double>& target_mean) const {
   const auto n = static_cast<std::size_t>(problem_.rows), r = static_cast<std::size_t>(numerical_rank_);
-  BasisForm result{kept_column_groups_, kept_rows_, std::ssize(sigma_), numerical_rank_, {}, right_, dense_,
-                   target_mean};
+  BasisForm result{kept_column_groups_, kept_rows_, basis_rows(), numerical_rank_, {}, {}, right_, dense_, target_mean};
+  if (!mix_.empty()) {
+    result.mix.assign(mix_.begin(), mix_.begin() + static_cast<std::ptrdiff_t>(basis_rows() * numerical_rank_));
+  }
   result.left.assign(left_.begin(), left_.begin() + static_cast<std::ptrdiff_t>(n * r));
   for (std::size_t l = 0; l < r; ++l)
     for (std::size_t i = 0; i < n; ++i) result.left[l * n + i] *= sigma_[l];
@@ -370,12 +414,20 @@ LayerFactors FixedStructure::factors(const std::vector<double>& target_mean) con
 }
 
 std::vector<double> FixedStructure::low_rank_part(std::int64_t rank) const {
-  const std::int64_t n = problem_.rows, k = problem_.cols, q = std::ssize(sigma_), r = std::min(rank, q);
+  const std::int64_t n = problem_.rows, k = problem_.cols, q = basis_rows(), r = std::min(rank, std::ssize(sigma_));
   std::vector<double> scaled(left_.begin(), left_.begin() + n * r), ordered(static_cast<std::size_t>(n * k), 0.0);
   for (std::int64_t l = 0; l < r; ++l)
     for (std::int64_t i = 0; i < n; ++i)
       scaled[static_cast<std::size_t>(l * n + i)] *= sigma_[static_cast<std::size_t>(l)];
-  if (r > 0) blas::gemm(Op::none, Op::none, n, k, r, 1.0, scaled.data(), n, right_.data(), q, 0.0, ordered.data(), n);
+  std::int64_t inner = r;
+  if (!mix_.empty() && r > 0) {
+    std::vector<double> mixed(static_cast<std::size_t>(n * q));
+    blas::gemm(Op::none, Op::transpose, n, q, r, 1.0, scaled.data(), n, mix_.data(), q, 0.0, mixed.data(), n);
+    scaled = std::move(mixed);
+    inner = q;
+  }
+  if (r > 0)
+    blas::gemm(Op::none, Op::none, n, k, inner, 1.0, scaled.data(), n, right_.data(), q, 0.0, ordered.data(), n);
   std::vector<double> result(ordered.size());
   for (std::int64_t j = 0; j < k; ++j)
     std::copy_n(ordered.begin() + j * n, n, result.begin() + order_[static_cast<std::size_t>(j)] * n);
@@ -395,6 +447,7 @@ void FixedStructure::save(StateWriter& to) const {
   to.put_doubles("sigma", sigma_);
   to.put_doubles("left", left_);
   to.put_doubles("right", right_);
+  to.put_doubles("mix", mix_);
   to.put_doubles("dense", dense_);
 }
 
@@ -404,9 +457,11 @@ void FixedStructure::restore(StateReader& from) {
   sigma_ = from.get<double>("sigma");
   left_ = from.get<double>("left");
   right_ = from.get<double>("right");
+  mix_ = from.get<double>("mix");
   dense_ = from.get<double>("dense");
-  const auto q = std::ssize(sigma_);
-  if (std::ssize(counts) != 6 || std::ssize(left_) != q * problem_.rows || std::ssize(right_) != q * problem_.cols ||
+  const auto q = std::ssize(sigma_), basis = mix_.empty() ? q : std::ssize(mix_) / std::max<std::int64_t>(1, q);
+  if (std::ssize(counts) != 6 || std::ssize(left_) != q * problem_.rows ||
+      std::ssize(right_) != basis * problem_.cols || (!mix_.empty() && std::ssize(mix_) != basis * q) ||
       std::ssize(dense_) != problem_.rows * kept_columns_ || counts[1] > q)
     throw Error(ExitCode::bad_data, "layer " + problem_.name + ": the checkpoint is of another structure; use --fresh");
   structure_.target_rank = counts[0];

@@ -6,8 +6,8 @@
 namespace slr {
 namespace {
 
-constexpr double exact_sum_values = 72;       // doubles of one sum that is exact (slr/mpi/exact_sum.hpp)
-constexpr std::int64_t samples_of_block = 16; // that are never split
+constexpr double exact_sum_values = 72;        // doubles of one sum that is exact (slr/mpi/exact_sum.hpp)
+constexpr std::int64_t samples_of_block = 128; // that are never split
 
 /// Of `share` of all samples those of the rank that has the most.
 double most_samples(const LayerWork& w, double share, std::int64_t ranks) {
@@ -17,7 +17,7 @@ double most_samples(const LayerWork& w, double share, std::int64_t ranks) {
 
 } // namespace
 
-std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t ranks) {
+std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t ranks, RowSpace row_space) {
   const auto n = static_cast<double>(w.rows), k = static_cast<double>(w.cols), s = static_cast<double>(w.kept_columns);
   const double r = static_cast<double>(w.rank), q = basis_size(w);
   const double fit = most_samples(w, fit_share, ranks), judged = most_samples(w, selection_share, ranks);
@@ -27,12 +27,21 @@ std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t rank
   const auto on_root = [&](double flops) { steps.push_back({{}, {0, flops}, Exchange::allreduce, word}); };
   const auto broadcast = [&](double values) { steps.push_back({{}, {}, Exchange::broadcast, values * value}); };
 
-  sum({2 * fit * (q * k + n * r + n * s + n * q + n * s), 0}, value * (n * (q + s + 2) + 3 * exact_sum_values + 1));
+  const bool moves = row_space == RowSpace::moves;
+  const double features = moves ? q * k + n * r : n * q;
+  sum({2 * fit * (features + n * s + n * q + n * s), 0}, value * (n * (q + s + 2) + 3 * exact_sum_values + 1));
   if (s > 0) {
     on_root(2 * n * s * s);
     broadcast(n * s);
   }
-  if (q > 0 && k <= one_rank_columns) {
+  if (q > 0 && !moves) {
+    if (k > one_rank_columns) // the pull
+      sum({0, 2 * n * q * k / static_cast<double>(ranks)}, value * n * q);
+    else
+      on_root(2 * n * q * k);
+    on_root(4 * n * q * q + 9 * q * q * q);
+    for (const double values : {1.0, q, n * q, q * q}) broadcast(values);
+  } else if (q > 0 && k <= one_rank_columns) {
     on_root(2 * n * q * k + 4 * n * q * q); // the pull, orthogonalisation
     broadcast(n * q);
     sum({2 * fit * (n * q + q * k), 0}, value * q * k);

@@ -33,6 +33,19 @@ double objective(const Prepared& s, const DistMatrix<double>& p, const std::vect
   return value;
 }
 
+/// The sums that an iteration forms over the samples, for given cross products.
+FactoredCross seen_through(const FactoredMap& map, const std::vector<double>& p) {
+  const auto n = std::size_t(map.rows), k = std::size_t(map.cols), q = std::size_t(map.basis_size);
+  FactoredCross cross;
+  cross.features.assign(n * q, 0.0);
+  for (std::size_t j = 0; j < k; ++j)
+    for (std::size_t l = 0; l < q; ++l)
+      for (std::size_t i = 0; i < n; ++i) cross.features[l * n + i] += p[j * n + i] * double(map.basis[j * q + l]);
+  for (const auto j : map.kept_columns)
+    cross.kept.insert(cross.kept.end(), p.begin() + j * map.rows, p.begin() + (j + 1) * map.rows);
+  return cross;
+}
+
 class FixedStructureTest : public testing::Test {
 protected:
   Communicator world{MPI_COMM_WORLD};
@@ -99,14 +112,7 @@ TEST_F(FixedStructureTest, TheOptimumStaysWhereItIs) {
   const auto map = fixed.map(cross.target_mean);
   const auto p = gather_everywhere(cross.p);
   const auto n = std::size_t(s.problem.rows), k = std::size_t(s.problem.cols), q = std::size_t(map.basis_size);
-  FactoredCross same;
-  same.features.assign(n * q, 0.0);
-  for (std::size_t j = 0; j < k; ++j)
-    for (std::size_t l = 0; l < q; ++l)
-      for (std::size_t i = 0; i < n; ++i) same.features[l * n + i] += p[j * n + i] * double(map.basis[j * q + l]);
-  for (const auto j : map.kept_columns)
-    same.kept.insert(same.kept.end(), p.begin() + j * s.problem.rows, p.begin() + (j + 1) * s.problem.rows);
-  fixed.improve_left(same);
+  fixed.improve_left(seen_through(map, p));
   std::vector<double> projected(q * k, 0.0);
   for (std::size_t j = 0; j < k; ++j)
     for (std::size_t l = 0; l < q; ++l)
@@ -121,6 +127,64 @@ TEST_F(FixedStructureTest, TheOptimumStaysWhereItIs) {
     size += before[i] * before[i];
   }
   EXPECT_LT(std::sqrt(change / size), std::sqrt(double(k)) * std::ldexp(1.0, -24) * std::sqrt(double(k) / 0.01));
+}
+
+TEST_F(FixedStructureTest, TheBestLeftFactorForFeaturesThatStay) {
+  const Prepared s(world, {.rows = 12, .groups = 20, .samples = 600});
+  const Structure structure{{1, 5}, 3};
+  const double delta = 0.01 * s.statistics.mean_diagonal;
+  FixedStructure fixed(world, s.problem, s.statistics, structure, delta, Engine::automatic);
+  ActivationSplitting splitting(world, s.problem, s.scale, s.statistics);
+  auto cross = splitting.cross();
+  fixed.start(cross.p);
+  const auto first = weights(s, fixed.factors(cross.target_mean));
+  // The same target: it is the optimum already, to the rounding of the basis (see above).
+  fixed.improve_within(seen_through(fixed.map(cross.target_mean), gather_everywhere(cross.p)));
+  const auto same = weights(s, fixed.factors(cross.target_mean));
+  const double rounding = std::sqrt(60.0) * std::ldexp(1.0, -24) * std::sqrt(60 / 0.01);
+  double change = 0, size = 0;
+  for (std::size_t i = 0; i < same.size(); ++i) {
+    change += std::pow(same[i] - first[i], 2);
+    size += std::pow(first[i], 2);
+  }
+  EXPECT_LT(std::sqrt(change / size), rounding);
+  // Another target: better than before, the rank is kept, and the map that is applied is the factors' own.
+  cross.p.for_each_local(
+      [](GlobalRow i, GlobalCol j, double& value) { value *= 1 + 0.5 * std::sin(double(3 * i.value() + j.value())); });
+  const double before = objective(s, cross.p, same, delta);
+  const auto sums = seen_through(fixed.map(cross.target_mean), gather_everywhere(cross.p));
+  fixed.improve_within(sums);
+  const auto factors = fixed.factors(cross.target_mean);
+  const auto better = weights(s, factors);
+  EXPECT_LT(objective(s, cross.p, better, delta), before);
+  EXPECT_EQ(factors.numerical_rank, 3);
+  const auto map = fixed.map(cross.target_mean);
+  EXPECT_EQ(map.left_columns, map.basis_size);
+  const double through_map = relative_error(world, s.problem, s.problem.fit, map),
+               through_factors = relative_error(world, s.problem, s.problem.fit, factors);
+  EXPECT_NEAR(through_map, through_factors, rounding * through_factors);
+  // Nothing of the same rank on the same features is better: least squares on all of them, then on three directions.
+  std::mt19937_64 engine(5);
+  std::normal_distribution<double> normal;
+  const double best = objective(s, cross.p, better, delta);
+  for (const double step : {1e-3, 1e-2, 0.1})
+    for (int trial = 0; trial < 25; ++trial) {
+      auto other = factors;
+      for (auto* part : {&other.u, &other.b})
+        for (double& value : *part) value += step * normal(engine);
+      EXPECT_GE(objective(s, cross.p, weights(s, other), delta), best - rounding * std::abs(best));
+    }
+  // From there the rank can be lowered, and a step that moves the features goes on.
+  const auto low = fixed.low_rank_part(3);
+  fixed.lower_rank(2);
+  const auto lowered = fixed.low_rank_part(2), first_two = fixed.factors(cross.target_mean).u;
+  EXPECT_EQ(std::ssize(first_two), 12 * 2);
+  double lost = 0, all = 0;
+  for (std::size_t i = 0; i < low.size(); ++i) {
+    lost += std::pow(low[i] - lowered[i], 2);
+    all += std::pow(low[i], 2);
+  }
+  EXPECT_LT(lost, all);
 }
 
 TEST_F(FixedStructureTest, MoreBudgetIsNeverWorse) {

@@ -9,9 +9,9 @@ namespace {
 
 const LayerWork small{256, 1152, 16000, 48, 108, 1, 1}, large{512, 4608, 16000, 115, 90, 1, 1};
 
-double bytes(const LayerWork& work, std::int64_t ranks) {
+double bytes(const LayerWork& work, std::int64_t ranks, RowSpace row_space = RowSpace::moves) {
   double sum = 0;
-  for (const auto& step : iteration_steps(work, ranks)) sum += bytes_per_rank(step, ranks);
+  for (const auto& step : iteration_steps(work, ranks, row_space)) sum += bytes_per_rank(step, ranks);
   return sum;
 }
 
@@ -27,16 +27,31 @@ TEST(IterationSteps, ExchangeAboutWhatTheSumsOverTheSamplesTake) {
 }
 
 TEST(IterationSteps, DealTheSamplesInWholeBlocks) {
-  const auto pass = [](std::int64_t ranks) { return iteration_steps(small, ranks).front().each.single_precision; };
-  EXPECT_DOUBLE_EQ(pass(2), 400 * pass(800)); // 800 blocks of 16 for the fit
-  EXPECT_DOUBLE_EQ(pass(800), pass(1024));    // some ranks have none
-  EXPECT_DOUBLE_EQ(pass(3), 267 * pass(800)); // one has 267, the others 266 or 267
+  const auto pass = [](std::int64_t ranks) {
+    return iteration_steps(small, ranks, RowSpace::moves).front().each.single_precision;
+  };
+  EXPECT_DOUBLE_EQ(pass(2), 50 * pass(100)); // 100 blocks of 128 for the fit
+  EXPECT_DOUBLE_EQ(pass(100), pass(1024));   // some ranks have none
+  EXPECT_DOUBLE_EQ(pass(3), 34 * pass(100)); // one has 34, the others 33
+}
+
+TEST(IterationSteps, ARowSpaceThatStaysIsNotSent) {
+  for (const auto& work : {small, large}) {
+    const double q = basis_size(work), k = double(work.cols);
+    EXPECT_LT(bytes(work, 16, RowSpace::stays), bytes(work, 16) - 16.0 * 15 / 16 * q * k);
+    const auto flops = [&](RowSpace row_space) {
+      double sum = 0;
+      for (const auto& step : iteration_steps(work, 16, row_space)) sum += step.each.single_precision;
+      return sum;
+    };
+    EXPECT_LT(flops(RowSpace::stays), 0.6 * flops(RowSpace::moves));
+  }
 }
 
 TEST(IterationSteps, SharedFactorsLeaveTheRootLittle) {
   const auto root = [](const LayerWork& work) {
     double sum = 0;
-    for (const auto& step : iteration_steps(work, 8)) sum += step.root.double_precision;
+    for (const auto& step : iteration_steps(work, 8, RowSpace::moves)) sum += step.root.double_precision;
     return sum;
   };
   const double q = basis_size(small), q_large = basis_size(large);

@@ -6,21 +6,23 @@
 
 namespace slr {
 
-/// z = mean + left Phi_{1..r} + dense (x_S - mean x_S)  with  Phi = E (x - mean x)  clamped to |Phi| <=
+/// z = mean + left Phi_{1..m} + dense (x_S - mean x_S)  with  Phi = E (x - mean x)  clamped to |Phi| <=
 /// 2^feature_exponent.
 ///
-/// The rows of E (q >= r of them; those beyond r are guards that only the next iteration uses) live on all columns: in
-/// the metric of the inputs' second moments they are orthonormal and orthogonal to the kept columns S. So `dense` is
-/// the plain regression on x_S, and the low-rank part of the other columns is left E_R. Single precision: what a
+/// The rows of E (q >= r of them; either the first m = r are used and the others are guards for the next iteration, or
+/// `left` takes m = q of them and has rank r) live on all columns: in the metric of the inputs' second moments they are
+/// orthonormal and orthogonal to the kept columns S. So `dense` is the plain regression on x_S, and the low-rank part
+/// of the other columns is left E_R. Single precision: what a
 /// network computes in; inputs are centred first, because where they vary little about a large mean, the products of
 /// the means would drown those of the variations.
 struct FactoredMap {
   std::int64_t rows = 0, cols = 0;
   std::int64_t basis_size = 0;            ///< q
   std::int64_t numerical_rank = 0;        ///< r <= q
+  std::int64_t left_columns = 0;          ///< m: r or q
   std::vector<std::int64_t> kept_columns; ///< S, increasing
   std::vector<float> basis;               ///< E, q x cols, column-major
-  std::vector<float> left;                ///< rows x r
+  std::vector<float> left;                ///< rows x m
   std::vector<float> dense;               ///< rows x |S|
   std::vector<float> input_mean;          ///< cols
   std::vector<float> mean;                ///< of z over the samples, rows
@@ -35,8 +37,12 @@ struct FactoredValues {
   std::vector<float> z;        ///< rows x count
 };
 
-/// Applies the map to `count` neighbouring samples x (cols x count). Local, 2 count (q cols + r rows + |S| rows) flops.
+/// Applies the map to `count` neighbouring samples x (cols x count). Local, 2 count (q cols + m rows + |S| rows) flops.
 void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredValues& values);
+/// The same where these samples' features (q x count) are at hand: only `kept` and `z` are filled. Local, 2 count (m +
+/// |S|) rows flops.
+void apply_to_features(const FactoredMap& map, const float* x, std::int64_t count, const float* features,
+                       FactoredValues& values);
 
 /// Calls use(first sample, count) for each fixed block of these samples, in order. Local.
 template <class Use>

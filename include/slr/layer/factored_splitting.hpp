@@ -28,7 +28,8 @@ struct FactoredCross {
 /// is the splitting with M = Z' and the multiplier rho U = r'(Z') (r(Z') - Y) known instead of followed, T = M - U.
 ///
 /// Weights are applied and products formed through their factors, in single precision: an iteration costs
-/// O(N q (n + k) + N n |S|) flops over all ranks and never forms anything n x k.
+/// O(N q (n + k) + N n |S|) flops over all ranks and never forms anything n x k. Features are kept, q x N: where the
+/// basis is that of the last pass, it costs O(N n (q + |S|)).
 ///
 /// Products are formed per fixed block of samples and summed exactly over the blocks (BlockSums): the same bits for any
 /// number of ranks, given the same blocks.
@@ -62,6 +63,7 @@ private:
   const LayerStatistics& statistics_;
   double rho_;
   std::vector<float> values_, targets_; ///< Z and T, n x local samples
+  std::vector<float> features_, basis_; ///< Phi of the last pass, q x local samples, and its E
   double age_ = 0;                      ///< Nesterov's t of this pass: beta = (t - 1) / t_next; 0: beta = 0
   double last_loss_ = 0;
   std::int64_t last_rank_ = -1;

@@ -18,6 +18,13 @@ struct Structure {
   friend bool operator==(const Structure&, const Structure&) = default;
 };
 
+/// Whether the row space of the low-rank part follows the target in an iteration, counted from 0 where the structure
+/// began: in the first two, and then ever more rarely (0, 1, 3, 7, 15, ..), for it hardly moves any more, and an
+/// iteration that leaves it costs a fifth to a half (bench/iteration).
+[[nodiscard]] constexpr bool row_space_moves(std::int64_t iteration) {
+  return (iteration & (iteration + 1)) == 0;
+}
+
 struct BasisForm;
 
 /// Exact joint optimum of
@@ -37,7 +44,8 @@ struct BasisForm;
 /// `start` solves for a P that is at hand. In an iteration P changes little, and the bases follow it by one step of
 /// block power iteration with Rayleigh-Ritz on Q_R, q = r + guards, which needs only Q_R T^T = P E^T ("improve_left")
 /// and U^T P ("improve_right"): both are sums over the samples of products with r-sized factors. Each half step lowers
-/// the objective.
+/// the objective. With the features as they are the best left factor of rank r is the truncation of P E^T itself
+/// ("improve_within"): E stays, so nothing of the size of the inputs is touched.
 ///
 /// Where rows F are kept instead of columns (LayerProblem::grouping), rows decouple: those of F take their free optimum
 /// Q_F L^-1, and the truncation sees the others. Here every kept row counts as one more of rank, whose column of U is
@@ -80,6 +88,11 @@ public:
   /// First half step: the left basis for the present E. Collective, 2 n k q flops on the root.
   void improve_left(const FactoredCross& cross);
   [[nodiscard]] const std::vector<double>& left_basis() const { return left_; } ///< n x q, orthonormal columns
+  /// Instead of both half steps: U, Sigma and M from the truncation of P E^T = U Sigma M^T, W = U Sigma M^T E. Lowers
+  /// the objective. Collective, 2 n k q flops on the root. @pre has_features_to_stay()
+  void improve_within(const FactoredCross& cross);
+  /// Not where rows are kept, whose features are their own.
+  [[nodiscard]] bool has_features_to_stay() const { return kept_rows_.empty(); }
   /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops: on the root,
   /// or, where several ranks share L, over all of them (at the first call k^3/3 + n k^2 flops more, for L^-1).
   /// @pre not the implicit form
@@ -117,6 +130,10 @@ private:
     std::optional<SharedInverse> inverse; ///< of L, for iterations, where several ranks share it
     std::vector<double> pull;             ///< its columns of delta W0 L^-T
   };
+  [[nodiscard]] std::int64_t basis_rows() const {
+    return std::ssize(right_) / std::max<std::int64_t>(1, problem_.cols);
+  }
+  void take_left(const FactoredCross& cross); ///< D; left_ = P E^T, at least on the root
   [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
   void rotate_left(const std::vector<double>& by, std::int64_t size); ///< U := U by, before sigma_ is replaced
@@ -142,6 +159,7 @@ private:
   double gain_ = 0;
   std::int64_t numerical_rank_ = 0;          ///< at most |F| + the target
   std::vector<double> sigma_, left_, right_; ///< q;  U, n x q;  E in the order [S, R], q x k; F first
+  std::vector<double> mix_;                  ///< M, q x (values of sigma_); empty: the identity
   std::vector<double> dense_;                ///< D, n x |S|
 };
 
