@@ -1,6 +1,6 @@
 // The refinement's optimisers on equal passes, from one compressed network: a JSON line for each with the loss on the
 // selection and report images, accuracy and KL on data.validation, and time. Alone or under mpirun:
-//   bench_refine configs/fashion_mnist.yaml --model run/fashion_mnist/compressed.onnx --optimizer adam lmvm
+//   bench_refine configs/fashion_mnist.yaml --model run/fashion_mnist/compressed.onnx --optimizer white_adam adam lmvm
 //                --set refine.epochs=10
 #include "slr/run/evaluate.hpp"
 #include "slr/run/refine_stage.hpp"
@@ -21,6 +21,13 @@ double cpu_seconds() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+refine::Optimizer optimizer_named(const std::string& name) {
+  if (name == "white_adam") return refine::Optimizer::white_adam;
+  if (name == "adam") return refine::Optimizer::adam;
+  if (name == "lmvm") return refine::Optimizer::lmvm;
+  throw Error(ExitCode::usage, "--optimizer takes white_adam, adam and lmvm, not " + name);
 }
 
 /// The layers of the original as a finished run knows them: compressed if their node is no longer there as it was.
@@ -64,11 +71,11 @@ void run_one(const Communicator& comm, const std::string& name, const run::Confi
 
 int main(int argc, char** argv) {
   std::string config_file, model;
-  std::vector<std::string> overrides, optimizers{"adam", "lmvm"};
+  std::vector<std::string> overrides, optimizers{"white_adam", "adam", "lmvm"};
   po::options_description words("Options");
   words.add_options()("config", po::value(&config_file)->required(), "configuration of the run");
   words.add_options()("model", po::value(&model)->required(), "its compressed.onnx");
-  words.add_options()("optimizer", po::value(&optimizers)->multitoken(), "adam, lmvm: one after the other");
+  words.add_options()("optimizer", po::value(&optimizers)->multitoken(), "white_adam, adam, lmvm: one after the other");
   words.add_options()("set", po::value(&overrides)->composing(), "key=value, as slr_compress");
   po::positional_options_description positions;
   positions.add("config", 1);
@@ -82,7 +89,7 @@ int main(int argc, char** argv) {
     const run::ImageFeed feed(run::image_source(config.data.calibration), config.data.preprocess, original);
     const run::ImageFeed validation(run::image_source(config.data.validation), config.data.preprocess, original);
     for (const std::string& name : optimizers) {
-      config.refine.optimizer = name == "lmvm" ? refine::Optimizer::lmvm : refine::Optimizer::adam;
+      config.refine.optimizer = optimizer_named(name);
       run_one(comm, name, config, original, compressed, feed, validation, outcomes_of(original, compressed));
     }
   });

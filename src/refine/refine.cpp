@@ -3,6 +3,7 @@
 #include "slr/linalg/remembered_function.hpp"
 #include "slr/mpi/agree.hpp"
 #include "slr/refine/adam.hpp"
+#include "slr/refine/input_metric.hpp"
 #include "slr/refine/objective.hpp"
 
 #include <algorithm>
@@ -64,7 +65,7 @@ public:
   }
   [[nodiscard]] const Settings& settings() const { return settings_; }
   [[nodiscard]] const std::vector<double>& start() const { return start_; }
-  [[nodiscard]] std::vector<double> scales() const { return magnitudes(tape_, start_); }
+  [[nodiscard]] std::vector<double> scales(std::span<const double> weights) const { return magnitudes(tape_, weights); }
 
   void move_to(std::span<const double> weights) { tape_.set_weights(rounded(weights)); }
   /// The mean loss over the blocks there, without the pull; its gradient with the pull.
@@ -155,8 +156,9 @@ private:
 /// Mini-batches, pass after pass; a stopped run goes on with the next mini-batch.
 class AdamRun {
 public:
-  AdamRun(Search& search, std::int64_t blocks)
-      : search_(search), blocks_(blocks), weights_(search.start()), adam_(search.scales()) {
+  /// With a metric the steps are taken in its coordinates.
+  AdamRun(Search& search, std::int64_t blocks, const InputMetric* metric)
+      : search_(search), blocks_(blocks), metric_(metric), weights_(search.start()), adam_(scales()) {
     auto* const checkpoints = search.settings().checkpoints;
     if (const auto saved = take(checkpoints, "adam")) restore(*saved);
     kept_ = keep(checkpoints, "adam", [this](StateWriter& to) { save(to); });
@@ -167,6 +169,19 @@ public:
   }
 
 private:
+  [[nodiscard]] std::vector<double> scales() const {
+    auto start = search_.start();
+    if (metric_) metric_->divide(start);
+    return search_.scales(start);
+  }
+  void step(std::vector<double> gradient, double rate) {
+    if (!metric_) return adam_.step(weights_, gradient, rate);
+    metric_->multiply(gradient);
+    std::vector<double> change(weights_.size(), 0.0);
+    adam_.step(change, gradient, rate);
+    metric_->multiply(change);
+    for (std::size_t i = 0; i < change.size(); ++i) weights_[i] += change[i];
+  }
   void run_pass() {
     const Settings& settings = search_.settings();
     const std::int64_t size = settings.batch_blocks, batches = (blocks_ + size - 1) / size;
@@ -179,10 +194,10 @@ private:
       const std::int64_t count = std::min(size, blocks_ - batch_ * size);
       const auto part =
           std::span(order).subspan(static_cast<std::size_t>(batch_ * size), static_cast<std::size_t>(count));
-      const auto [loss, gradient] = search_.gradient(weights_, part);
-      adam_.step(weights_, gradient, cycle.rate(step_++));
+      auto value = search_.gradient(weights_, part);
+      step(std::move(value.gradient), cycle.rate(step_++));
       search_.move_to(weights_);
-      sum_ += loss * static_cast<double>(count);
+      sum_ += value.loss * static_cast<double>(count);
       search_.tell(++batch_, batches);
       if (batch_ < batches) poll(settings.checkpoints); // behind the last one the pass is judged first
     }
@@ -207,6 +222,7 @@ private:
 
   Search& search_;
   std::int64_t blocks_;
+  const InputMetric* metric_;
   std::vector<double> weights_;
   Adam adam_;
   std::int64_t step_ = 0, batch_ = 0; ///< of all passes, of this pass
@@ -266,10 +282,13 @@ Result refine(const Communicator& comm, const Problem& problem, const Examples& 
   Objective objective(comm, tape, fit), judge(comm, tape, selection);
   Search search(tape, objective, judge, settings, listener);
   try {
+    std::optional<InputMetric> metric;
+    if (settings.optimizer == Optimizer::automatic || settings.optimizer == Optimizer::white_adam)
+      metric.emplace(comm, problem.model, problem.input, tape.trained(), fit);
     if (settings.optimizer == Optimizer::lmvm)
       run_lmvm(search, fit.blocks());
     else
-      AdamRun(search, fit.blocks()).run();
+      AdamRun(search, fit.blocks(), metric ? &*metric : nullptr).run();
   } catch (const Error& error) {
     if (error.code() != ExitCode::numerical) throw;
     search.diverged();

@@ -185,10 +185,14 @@ void add_job(std::vector<Field>& t) {
       field("refine.images", Integer{20}, SLR_AT(refine.images), "images for the refinement of the whole network"));
   t.push_back(field("refine.epochs", Integer{0, 100'000}, SLR_AT(refine.epochs), "passes over them; 0 = off"));
   using Optimizer = refine::Optimizer;
-  t.push_back(
-      field("refine.optimizer",
-            Choice<Optimizer>{{{"auto", Optimizer::automatic}, {"adam", Optimizer::adam}, {"lmvm", Optimizer::lmvm}}},
-            SLR_AT(refine.optimizer), "mini-batches (adam) or quasi-Newton steps on all images (lmvm)"));
+  t.push_back(field("refine.optimizer",
+                    Choice<Optimizer>{{{"auto", Optimizer::automatic},
+                                       {"adam", Optimizer::adam},
+                                       {"white_adam", Optimizer::white_adam},
+                                       {"lmvm", Optimizer::lmvm}}},
+                    SLR_AT(refine.optimizer),
+                    "mini-batches, in coordinates where the layers' inputs are nearer to white "
+                    "(white_adam) or not (adam), or quasi-Newton steps on all images (lmvm)"));
   t.push_back(field("refine.proximal", AutoOrNumber{}, SLR_AT(refine.proximal),
                     "pull towards the layers' own solutions; auto if absent"));
   t.push_back(field("refine.dense", Choice<bool>{{{"true", true}, {"false", false}}}, SLR_AT(refine.dense),

@@ -225,8 +225,12 @@ TEST_P(OfOptimizer, RefusesWhatHarms) {
   EXPECT_EQ(weights_of(result.model), weights_of(s.start));
 }
 
-INSTANTIATE_TEST_SUITE_P(Both, OfOptimizer, testing::Values(Optimizer::adam, Optimizer::lmvm),
-                         [](const auto& test) { return std::string(test.param == Optimizer::lmvm ? "lmvm" : "adam"); });
+INSTANTIATE_TEST_SUITE_P(Each, OfOptimizer, testing::Values(Optimizer::adam, Optimizer::white_adam, Optimizer::lmvm),
+                         [](const auto& test) {
+                           return std::string(test.param == Optimizer::lmvm   ? "lmvm"
+                                              : test.param == Optimizer::adam ? "adam"
+                                                                              : "white_adam");
+                         });
 
 TEST(Refine, StaysFiniteWhereItDiverges) {
   const Setting s(MPI_COMM_WORLD);

@@ -24,8 +24,8 @@ struct Problem {
 /// The problem's network, ready for forward and backward passes over blocks of 8 images. Local. \throws as infer::Tape
 [[nodiscard]] infer::Tape tape_of(const Problem& problem);
 
-/// `automatic` is Adam, the winner of bench/refine.
-enum class Optimizer { automatic, adam, lmvm };
+/// `white_adam` is Adam in the coordinates of InputMetric; `automatic` is that, the winner of bench/refine.
+enum class Optimizer { automatic, adam, white_adam, lmvm };
 
 struct Settings {
   std::int64_t epochs = 10;
