@@ -12,7 +12,8 @@ constexpr std::int64_t samples_of_block = 128; // that are never split
 /// Of `share` of all samples those of the rank that has the most.
 double most_samples(const LayerWork& w, double share, std::int64_t ranks) {
   const auto blocks = static_cast<std::int64_t>(std::ceil(share * static_cast<double>(w.samples) / samples_of_block));
-  return static_cast<double>((blocks + ranks - 1) / ranks * samples_of_block);
+  const auto most = (blocks + ranks - 1) / ranks * samples_of_block;
+  return static_cast<double>(most);
 }
 
 } // namespace
