@@ -194,6 +194,7 @@ ConstrainedResult Candidate::finish() {
   result.report.error_train = error(problem.fit);
   result.error_selection = layer_.has_selection ? error(problem.selection) : result.report.error_train;
   splitting_.reset();
+  judged_features_ = {};
   descend(layer_, fixed(), result);
   return result;
 }
@@ -203,7 +204,7 @@ void Candidate::judge() {
   const TraceSpan span(TraceKind::step, "judgement");
   const auto& problem = layer_.problem;
   const double error = relative_error(layer_.comm, problem, layer_.has_selection ? problem.selection : problem.fit,
-                                      fixed_->map(target_mean_));
+                                      fixed_->map(target_mean_), judged_features_);
   if (error < best_error_) {
     best_error_ = error;
     best_ = fixed_->factors(target_mean_);

@@ -111,6 +111,7 @@ private:
   std::unique_ptr<FixedStructure> fixed_; ///< none if it was given up at an earlier start
   GivenUp given_up_;
   std::optional<FactoredSplitting> splitting_;
+  RememberedFeatures judged_features_; ///< of the samples that judge
   std::vector<double> target_mean_;
   LayerFactors best_;
   double best_error_ = std::numeric_limits<double>::infinity(), error_before_ = 0;

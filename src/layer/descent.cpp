@@ -20,8 +20,9 @@ void descend(const SolverLayer& layer, const FixedStructure& fixed, ConstrainedR
       [&](std::span<const double> x, std::span<double> gradient) { return objective.evaluate(x, gradient); },
       options.checkpoints, {"descent"});
   const auto& judges = layer.has_selection ? problem.selection : problem.fit;
+  RememberedFeatures features;
   const auto error_at = [&](std::span<const double> x) {
-    return relative_error(comm, problem, judges, objective.map(x));
+    return relative_error(comm, problem, judges, objective.map(x), features);
   };
   std::vector<double> x(static_cast<std::size_t>(objective.size()), 0.0), best = x;
   double best_error = error_at(x);

@@ -46,13 +46,34 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
   apply_to_features(map, x, count, values.features.data(), values);
 }
 
+void RememberedFeatures::begin(const FactoredMap& map, std::int64_t samples) {
+  const auto size = static_cast<std::size_t>(map.basis_size * samples);
+  are_known_ = map.basis == basis_ && features_.size() == size;
+  if (are_known_) return;
+  basis_ = map.basis;
+  features_.resize(size);
+}
+
+const float* RememberedFeatures::apply(const FactoredMap& map, const float* x, std::int64_t first, std::int64_t count,
+                                       FactoredValues& values) {
+  float* const here = features_.data() + first * map.basis_size;
+  if (are_known_) {
+    apply_to_features(map, x, count, here, values);
+  } else {
+    slr::apply(map, x, count, values);
+    std::copy(values.features.begin(), values.features.end(), here);
+  }
+  return here;
+}
+
 double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
-                      const FactoredMap& map) {
+                      const FactoredMap& map, RememberedFeatures& features) {
   RelativeError error(problem);
   FactoredValues values;
   collectively(comm, [&] {
+    features.begin(map, samples.count);
     for_each_sample_block(samples, [&](std::int64_t first, std::int64_t count) {
-      apply(map, samples.x.data() + first * problem.cols, count, values);
+      (void)features.apply(map, samples.x.data() + first * problem.cols, first, count, values);
       error.add(samples, first, count, std::span<const float>(values.z));
     });
   });

@@ -94,7 +94,6 @@ struct FactoredSplitting::Work {
   std::array<ExactSum, norm_count> norms;
   std::vector<float> limit; ///< of |T - mean|, per row
   FactoredValues values;
-  bool has_features = false; ///< those of the last pass serve
   float beta = 0;
   std::vector<float> point, gradient, activated;       ///< of one sample
   std::vector<double> loss, primal, dual, sum, square; ///< of one block, per row
@@ -105,14 +104,8 @@ struct FactoredSplitting::Work {
 void FactoredSplitting::update_block(const FactoredMap& map, std::int64_t first, std::int64_t count, Work& work) {
   const auto n = static_cast<std::size_t>(problem_.rows);
   const auto size = n * static_cast<std::size_t>(count), begin = n * static_cast<std::size_t>(first);
-  const float* const x = problem_.fit.x.data() + first * problem_.cols;
-  float* const features = features_.data() + first * map.basis_size;
-  if (work.has_features) {
-    apply_to_features(map, x, count, features, work.values);
-  } else {
-    apply(map, x, count, work.values);
-    std::copy(work.values.features.begin(), work.values.features.end(), features);
-  }
+  const float* const features =
+      features_.apply(map, problem_.fit.x.data() + first * problem_.cols, first, count, work.values);
   for (auto* values : {&work.point, &work.gradient, &work.activated}) values->resize(n);
   work.target.resize(size);
   for (auto* rows : {&work.loss, &work.primal, &work.dual, &work.sum, &work.square}) rows->assign(n, 0.0);
@@ -167,11 +160,7 @@ FactoredCross FactoredSplitting::advance(const FactoredMap& map) {
             kept_exponent, statistics_.samples);
   if (map.numerical_rank != last_rank_) age_ = 0; // what was extrapolated from is of another structure
   if (age_ > 0) work.beta = static_cast<float>((age_ - 1) / ((1 + std::sqrt(1 + 4 * age_ * age_)) / 2));
-  work.has_features = map.basis == basis_;
-  if (!work.has_features) {
-    basis_ = map.basis;
-    features_.resize(static_cast<std::size_t>(map.basis_size * problem_.fit.count));
-  }
+  features_.begin(map, problem_.fit.count);
   for_each_sample_block(problem_.fit, [&](std::int64_t first, std::int64_t count) {
     if (!work.has_failed) update_block(map, first, count, work);
   });
@@ -260,8 +249,7 @@ void FactoredSplitting::save(StateWriter& to) const {
 }
 
 void FactoredSplitting::restore(StateReader& from) {
-  basis_.clear(); // features are computed again
-  features_.clear();
+  features_.forget();
   values_ = from.part<float>("values", values_.size());
   targets_ = from.part<float>("targets", targets_.size());
   const auto momentum = from.get<double>("momentum");

@@ -33,8 +33,8 @@ Flops count_flops(const LayerWork& w) {
   const double moves = basis_iterations(w);
   Flops flops;
   flops.single_precision = 2 * samples * n * k + 4 * w.network_products +
-                           iterations * (2 * fit * 2 * n * (q + s) + 2 * judged * (q * (n + k) + n * s)) +
-                           moves * 2 * fit * q * (n + 2 * k);
+                           iterations * (2 * fit * 2 * n * (q + s) + 2 * judged * n * (q + s)) +
+                           moves * (2 * fit * q * (n + 2 * k) + 2 * judged * q * k);
   const double blocks = fit / static_cast<double>(w.block_samples);
   flops.elements = 20 * samples * (n + k) + iterations * (7 * fit * n + 4 * judged * n + blocks * n * (q + s)) +
                    moves * (fit * k / 2 + blocks * q * k);
@@ -81,8 +81,8 @@ double count_bytes(const LayerWork& w, std::int64_t ranks) {
   if (w.is_implicit)
     return samples * (4 * (2 * k + 4 * n) + 8 * 4 * n) + 4 * n * k + 3 * 8 * n * n / static_cast<double>(ranks) +
            3 * 8 * basis_size(w) * k;
-  return samples * 4 * (2 * k + 4 * n + fit_share * basis_size(w)) + 2 * 8 * k * k / static_cast<double>(ranks) +
-         8 * k * k + 3 * 8 * n * k;
+  return samples * 4 * (2 * k + 4 * n + (fit_share + selection_share) * basis_size(w)) +
+         2 * 8 * k * k / static_cast<double>(ranks) + 8 * k * k + 3 * 8 * n * k;
 }
 
 } // namespace slr

@@ -59,7 +59,7 @@ std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t rank
     for (const double values : {1.0, q, q * q}) broadcast(values);
     sum({0, 2 * n * q * q + (2 * q * q + q * k) * columns}, value * q * k);
   }
-  sum({2 * judged * (q * k + n * r + n * s), 0}, word);
+  sum({2 * judged * (features + n * s), 0}, word);
   sum({}, 2 * exact_sum_values * value);
   return steps;
 }

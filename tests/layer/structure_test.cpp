@@ -160,9 +160,11 @@ TEST_F(FixedStructureTest, TheBestLeftFactorForFeaturesThatStay) {
   EXPECT_EQ(factors.numerical_rank, 3);
   const auto map = fixed.map(cross.target_mean);
   EXPECT_EQ(map.left_columns, map.basis_size);
-  const double through_map = relative_error(world, s.problem, s.problem.fit, map),
+  RememberedFeatures features;
+  const double through_map = relative_error(world, s.problem, s.problem.fit, map, features),
                through_factors = relative_error(world, s.problem, s.problem.fit, factors);
   EXPECT_NEAR(through_map, through_factors, rounding * through_factors);
+  EXPECT_EQ(relative_error(world, s.problem, s.problem.fit, map, features), through_map) << "remembered features";
   // Nothing of the same rank on the same features is better: least squares on all of them, then on three directions.
   std::mt19937_64 engine(5);
   std::normal_distribution<double> normal;

@@ -18,7 +18,7 @@ TEST(Forecast, CountsTheTermsOfItsFormula) {
   EXPECT_DOUBLE_EQ(flops.double_precision, 2 * 40 * 9 + 2 * 40 * 6 + 2 * 50 * (1 * (2 + 3) + 2 * 1) + (27 / 3 + 2 * 9) +
                                                9 * (5 + 2 * 2) + 2 * 4 * 5 * 9);
   EXPECT_DOUBLE_EQ(flops.elements, 20 * 50 * (2 + 3) + 2 * (40 * (7 * 2 + 1.5) + 4 * 5 * 2 + 40 / 8 * products));
-  EXPECT_DOUBLE_EQ(count_bytes(work, 1), 50 * 4 * (2 * 3 + 4 * 2 + 0.8 * 5) + 3 * 8 * 9 + 3 * 8 * 6);
+  EXPECT_DOUBLE_EQ(count_bytes(work, 1), 50 * 4 * (2 * 3 + 4 * 2 + 0.9 * 5) + 3 * 8 * 9 + 3 * 8 * 6);
 }
 
 TEST(Forecast, TheRowSpaceMovesEverMoreRarely) {
@@ -30,7 +30,8 @@ TEST(Forecast, TheRowSpaceMovesEverMoreRarely) {
   const auto after = count_flops(work);
   EXPECT_DOUBLE_EQ(after.double_precision - before.double_precision, 3 * 4 * 5 * 9);
   EXPECT_DOUBLE_EQ(after.single_precision - before.single_precision,
-                   28 * (2 * 40 * 2 * 2 * (5 + 1) + 2 * 5 * (5 * (2 + 3) + 2 * 1)) + 3 * 2 * 40 * 5 * (2 + 2 * 3));
+                   28 * (2 * 40 * 2 * 2 * (5 + 1) + 2 * 5 * 2 * (5 + 1)) +
+                       3 * (2 * 40 * 5 * (2 + 2 * 3) + 2 * 5 * 5 * 3));
 }
 
 TEST(Forecast, TheImplicitFormHasNoSquareOfTheColumns) {

@@ -44,6 +44,22 @@ void apply(const FactoredMap& map, const float* x, std::int64_t count, FactoredV
 void apply_to_features(const FactoredMap& map, const float* x, std::int64_t count, const float* features,
                        FactoredValues& values);
 
+/// The features of samples in the basis of the map that they last went through; they serve again while it stays.
+class RememberedFeatures {
+public:
+  /// For so many samples (in all) and this map from now on. Local.
+  void begin(const FactoredMap& map, std::int64_t samples);
+  /// `apply` to the samples [first, first + count), x those alone; their features, q x count. Local. @pre begun
+  const float* apply(const FactoredMap& map, const float* x, std::int64_t first, std::int64_t count,
+                     FactoredValues& values);
+  /// They are computed again next time, with the same bits.
+  void forget() { basis_.clear(); }
+
+private:
+  std::vector<float> basis_, features_; ///< E; q x samples
+  bool are_known_ = false;
+};
+
 /// Calls use(first sample, count) for each fixed block of these samples, in order. Local.
 template <class Use>
 void for_each_sample_block(const Samples& samples, Use&& use) {
@@ -56,9 +72,9 @@ void for_each_sample_block(const Samples& samples, Use&& use) {
 }
 
 /// ||Y - r(map(X))||_F^2 / ||Y||_F^2 over the samples of all ranks; 0 for no samples. Collective; the same bits for
-/// every number of ranks.
+/// every number of ranks. `features`: of these samples, from the last time.
 [[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
-                                    const FactoredMap& map);
+                                    const FactoredMap& map, RememberedFeatures& features);
 /// The same for a result, in double precision: 2 N (r (n + k) + n |S|) flops over all ranks.
 [[nodiscard]] double relative_error(const Communicator& comm, const LayerProblem& problem, const Samples& samples,
                                     const LayerFactors& factors);

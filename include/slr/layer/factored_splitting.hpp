@@ -63,7 +63,7 @@ private:
   const LayerStatistics& statistics_;
   double rho_;
   std::vector<float> values_, targets_; ///< Z and T, n x local samples
-  std::vector<float> features_, basis_; ///< Phi of the last pass, q x local samples, and its E
+  RememberedFeatures features_;         ///< of the last pass
   double age_ = 0;                      ///< Nesterov's t of this pass: beta = (t - 1) / t_next; 0: beta = 0
   double last_loss_ = 0;
   std::int64_t last_rank_ = -1;

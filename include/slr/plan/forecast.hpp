@@ -40,8 +40,8 @@ struct Flops {
 /// With N samples, of which F = 0.8 N are fitted and J = 0.1 N judge, and q = r and a few guards:
 ///
 ///   single    2 N n k for the original outputs, the network's products twice (beside them it moves as much), and per
-///             iteration 2 F (2 q n + 2 n |S|) + 2 J (q (n + k) + n |S|), and 2 F (q n + 2 q k) where the row space
-///             moves
+///             iteration 2 F (2 q n + 2 n |S|) + 2 J n (q + |S|), and 2 F (q n + 2 q k) + 2 J q k where the row
+///             space moves
 ///   double    second moments 2 F k^2, first target 2 F n k, the result's errors 2 N (r (n + k) + n |S|), per factor
 ///             k^3 / 3 + n k^2, where the row space moves triangular solves 4 q k^2, and where columns are kept the
 ///             inverse and an elimination k^2 (5/3 k + 2 n)
