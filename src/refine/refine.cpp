@@ -283,7 +283,7 @@ Result refine(const Communicator& comm, const Problem& problem, const Examples& 
   Search search(tape, objective, judge, settings, listener);
   try {
     std::optional<InputMetric> metric;
-    if (settings.optimizer == Optimizer::automatic || settings.optimizer == Optimizer::white_adam)
+    if (settings.optimizer == Optimizer::white_adam)
       metric.emplace(comm, problem.model, problem.input, tape.trained(), fit);
     if (settings.optimizer == Optimizer::lmvm)
       run_lmvm(search, fit.blocks());

@@ -24,7 +24,8 @@ struct Problem {
 /// The problem's network, ready for forward and backward passes over blocks of 8 images. Local. \throws as infer::Tape
 [[nodiscard]] infer::Tape tape_of(const Problem& problem);
 
-/// `white_adam` is Adam in the coordinates of InputMetric; `automatic` is that, the winner of bench/refine.
+/// `white_adam` is Adam in the coordinates of InputMetric. `automatic` is Adam, which bench/refine found better than
+/// LMVM; of the other one it found that it gains where the loss is large, and nothing where it is small.
 enum class Optimizer { automatic, adam, white_adam, lmvm };
 
 struct Settings {
