@@ -6,8 +6,9 @@
 
 One layer 512 x 4608 (kernel area 9, ReLU), 4 times fewer parameters, once as pure low rank and once with half of the
 budget in kept groups. Both programs run one after the other on one thread, with OPENBLAS_CORETYPE unset. Prints per
-structure the mean seconds per iteration of both (in most of ours the row space stays as it is, and costs less), their
-ratio, and how much sooner ours reaches the error that PyTorch has after its last iteration; --cpu-time compares processor time, for a machine that others use too. Targets: 6 and 10.
+structure the mean seconds per iteration of both (in most of ours the row space stays as it is, which costs less), their
+ratio, and how much sooner ours reaches the error that PyTorch has after its last iteration; --cpu-time compares
+processor time, for a machine that others use too. Targets: 6 and 10.
 """
 import argparse
 import csv

@@ -100,7 +100,7 @@ void count(const Communicator& comm, const Settings& settings) {
   auto problem = share_of(made_up_layer(settings.size, 1), comm);
   std::vector<std::map<std::string, Traffic>> after; // every iteration
   (void)solve(comm, problem, settings, [&](const SolveProgress&) { after.push_back(mpi_traffic()); });
-  const auto last = after.back(), first = after.at(1);
+  const auto last = after.back(), first = after.at(not_counted - 1);
   const auto turns = static_cast<double>(after.size() - not_counted);
   if (comm.is_root()) std::printf("source,exchange,ranks,calls,bytes\n");
   for (const auto& [name, total] : last) {

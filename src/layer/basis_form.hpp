@@ -9,8 +9,8 @@ namespace slr {
 
 /// W x = left M^T E x + dense x_S,  S the columns of the kept groups; b such that the outputs have the given mean. E
 /// lives on all columns, in the order [S, R]. M takes the first r of its q rows (the others are guards) unless `mix`
-/// says otherwise. Kept rows F are the first rows
-/// of E, each with one column of `left` that has one entry, and count as rank here.
+/// says otherwise. Kept rows F are the first rows of E, each with one column of `left` that has one entry, and count as
+/// rank here.
 struct BasisForm {
   std::vector<std::int64_t> kept_groups; ///< of columns, increasing
   std::vector<std::int64_t> kept_rows;   ///< increasing
