@@ -133,6 +133,7 @@ void Candidate::run_with_rank(std::int64_t rank, std::int64_t iterations) {
   if (!fixed_) return;
   if (row_rank_ != rank) {
     fixed_->lower_rank(rank);
+    map_.reset();
     row_rank_ = rank;
     row_begin_ = report_.iterations;
     best_error_ = std::numeric_limits<double>::infinity();
@@ -154,27 +155,28 @@ void Candidate::run(std::int64_t limit) {
   if (layer_.problem.activation.is_identity() || variation == 0) return;
   while (report_.iterations < limit && report_.stop_reason != StopReason::converged) {
     std::optional<TraceSpan> span(std::in_place, TraceKind::step, "pass over the samples");
-    const auto cross = splitting_->advance(fixed_->map(target_mean_));
+    const auto cross = splitting_->advance(map());
     report_.objective.push_back(cross.loss / layer_.output_squared); // of the weights that entered the pass
     report_.primal_residual = std::sqrt(cross.primal_squared) / variation;
     report_.dual_residual = std::sqrt(cross.dual_squared) / variation;
     ++report_.iterations;
     target_mean_ = cross.target_mean;
     span.emplace(TraceKind::step, "left basis");
+    map_.reset();
     if (fixed_->has_features_to_stay() && !row_space_moves(report_.iterations - 1 - row_begin_)) {
       fixed_->improve_within(cross);
-    } else if (layer_.statistics.is_implicit()) {
-      fixed_->improve_left(cross);
-      span.emplace(TraceKind::step, "projection");
-      const auto projected = splitting_->project_target(fixed_->left_basis());
-      span.emplace(TraceKind::step, "right basis");
-      fixed_->improve_right(projected);
     } else {
       fixed_->improve_left(cross);
       span.emplace(TraceKind::step, "projection");
-      auto projected = splitting_->project(fixed_->left_basis());
-      span.emplace(TraceKind::step, "right basis");
-      fixed_->improve_right(std::move(projected));
+      if (layer_.statistics.is_implicit()) {
+        const auto projected = splitting_->project_target(fixed_->left_basis());
+        span.emplace(TraceKind::step, "right basis");
+        fixed_->improve_right(projected);
+      } else {
+        auto projected = splitting_->project(fixed_->left_basis());
+        span.emplace(TraceKind::step, "right basis");
+        fixed_->improve_right(std::move(projected));
+      }
     }
     span.reset();
     judge();
@@ -195,8 +197,15 @@ ConstrainedResult Candidate::finish() {
   result.error_selection = layer_.has_selection ? error(problem.selection) : result.report.error_train;
   splitting_.reset();
   judged_features_ = {};
+  map_.reset();
   descend(layer_, fixed(), result);
   return result;
+}
+
+/// The weights as they stand: the judgement and the next pass apply the same.
+const FactoredMap& Candidate::map() {
+  if (!map_) map_.emplace(fixed_->map(target_mean_));
+  return *map_;
 }
 
 /// Remembers the best iterate on the selection samples.
@@ -204,7 +213,7 @@ void Candidate::judge() {
   const TraceSpan span(TraceKind::step, "judgement");
   const auto& problem = layer_.problem;
   const double error = relative_error(layer_.comm, problem, layer_.has_selection ? problem.selection : problem.fit,
-                                      fixed_->map(target_mean_), judged_features_);
+                                      map(), judged_features_);
   if (error < best_error_) {
     best_error_ = error;
     best_ = fixed_->factors(target_mean_);

@@ -102,6 +102,7 @@ public:
 
 private:
   void judge();
+  [[nodiscard]] const FactoredMap& map();
   void save(StateWriter& to) const;
   void restore(StateReader& from);
 
@@ -112,6 +113,7 @@ private:
   GivenUp given_up_;
   std::optional<FactoredSplitting> splitting_;
   RememberedFeatures judged_features_; ///< of the samples that judge
+  std::optional<FactoredMap> map_;     ///< unless the weights have moved since
   std::vector<double> target_mean_;
   LayerFactors best_;
   double best_error_ = std::numeric_limits<double>::infinity(), error_before_ = 0;
