@@ -23,13 +23,6 @@ double cpu_seconds() {
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-refine::Optimizer optimizer_named(const std::string& name) {
-  if (name == "white_adam") return refine::Optimizer::white_adam;
-  if (name == "adam") return refine::Optimizer::adam;
-  if (name == "lmvm") return refine::Optimizer::lmvm;
-  throw Error(ExitCode::usage, "--optimizer takes white_adam, adam and lmvm, not " + name);
-}
-
 /// The layers of the original as a finished run knows them: compressed if their node is no longer there as it was.
 std::vector<run::LayerOutcome> outcomes_of(const run::Network& original, const run::Network& compressed) {
   std::vector<run::LayerOutcome> outcomes;
@@ -83,14 +76,16 @@ int main(int argc, char** argv) {
     po::variables_map values;
     po::store(po::command_line_parser(argc, argv).options(words).positional(positions).run(), values);
     po::notify(values);
-    auto config = run::load_configuration(comm, config_file, overrides, run::required_by_compress);
+    const auto config = run::load_configuration(comm, config_file, overrides, run::required_by_compress);
     const auto original = run::load_network(comm, config.model.absolute);
     const auto compressed = run::load_network(comm, model);
     const run::ImageFeed feed(run::image_source(config.data.calibration), config.data.preprocess, original);
     const run::ImageFeed validation(run::image_source(config.data.validation), config.data.preprocess, original);
     for (const std::string& name : optimizers) {
-      config.refine.optimizer = optimizer_named(name);
-      run_one(comm, name, config, original, compressed, feed, validation, outcomes_of(original, compressed));
+      auto settings = overrides;
+      settings.push_back("refine.optimizer=" + name);
+      const auto chosen = run::load_configuration(comm, config_file, settings, run::required_by_compress);
+      run_one(comm, name, chosen, original, compressed, feed, validation, outcomes_of(original, compressed));
     }
   });
 }

@@ -233,6 +233,16 @@ void FixedStructure::improve_left(const FactoredCross& cross) {
   comm_.broadcast(std::span<double>(left_));
 }
 
+std::int64_t
+FixedStructure::broadcast_directions(std::initializer_list<std::pair<std::vector<double>*, std::int64_t>> parts) const {
+  const auto size = comm_.broadcast_value(std::ssize(*parts.begin()->first));
+  for (const auto& [values, each] : parts) {
+    values->resize(static_cast<std::size_t>(size * each));
+    comm_.broadcast(std::span<double>(*values));
+  }
+  return size;
+}
+
 void FixedStructure::improve_within(const FactoredCross& cross) {
   require(has_features_to_stay(), "this form has no features that stay");
   const std::int64_t n = problem_.rows, q = basis_rows();
@@ -251,13 +261,7 @@ void FixedStructure::improve_within(const FactoredCross& cross) {
     sigma_ = std::move(half.sigma);
     mix_ = std::move(half.left);
   });
-  const auto size = comm_.broadcast_value(std::ssize(sigma_));
-  sigma_.resize(static_cast<std::size_t>(size));
-  left_.resize(static_cast<std::size_t>(n * size));
-  mix_.resize(static_cast<std::size_t>(q * size));
-  comm_.broadcast(std::span<double>(sigma_));
-  comm_.broadcast(std::span<double>(left_));
-  comm_.broadcast(std::span<double>(mix_));
+  const auto size = broadcast_directions({{&sigma_, 1}, {&left_, n}, {&mix_, q}});
   numerical_rank_ = std::min(structure_.target_rank, size);
 }
 
@@ -317,13 +321,7 @@ void FixedStructure::improve_right_on_root(std::vector<double> g) {
     metric_->whole.solve_lower_here(right_, svd.size);
     sigma_ = std::move(svd.sigma);
   });
-  const auto size = comm_.broadcast_value(std::ssize(sigma_));
-  sigma_.resize(static_cast<std::size_t>(size));
-  right_.resize(static_cast<std::size_t>(size * k));
-  left_.resize(static_cast<std::size_t>(n * size));
-  comm_.broadcast(std::span<double>(sigma_));
-  comm_.broadcast(std::span<double>(right_));
-  comm_.broadcast(std::span<double>(left_));
+  broadcast_directions({{&sigma_, 1}, {&right_, k}, {&left_, n}});
 }
 
 void FixedStructure::improve_right_in_shares(const std::vector<double>& projected) {
@@ -348,11 +346,7 @@ void FixedStructure::improve_right_in_shares(const std::vector<double>& projecte
   comm_.allreduce(std::span<double>(gram));
   HalfSvd half;
   on_root(comm_, [&] { half = half_of_svd_beside(std::ssize(kept_rows_), q, std::move(gram)); });
-  const auto size = comm_.broadcast_value(std::ssize(half.sigma));
-  half.sigma.resize(static_cast<std::size_t>(size));
-  half.left.resize(static_cast<std::size_t>(q * size));
-  comm_.broadcast(std::span<double>(half.sigma));
-  comm_.broadcast(std::span<double>(half.left));
+  const auto size = broadcast_directions({{&half.sigma, 1}, {&half.left, q}});
   std::vector<double> t(static_cast<std::size_t>(size * width));
   if (size > 0 && width > 0)
     blas::gemm(Op::transpose, Op::none, size, width, q, 1.0, over_sigma(q, half.left, half.sigma).data(), q, g.data(),

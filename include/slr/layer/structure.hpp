@@ -5,6 +5,7 @@
 #include "slr/linalg/damped_inverse.hpp"
 #include "slr/linalg/svd.hpp"
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -134,6 +135,9 @@ private:
     return std::ssize(right_) / std::max<std::int64_t>(1, problem_.cols);
   }
   void take_left(const FactoredCross& cross); ///< D; left_ = P E^T, at least on the root
+  /// The root's numbers of each of its directions, so many each and of the first part one, on every rank; how many
+  /// directions. Collective.
+  std::int64_t broadcast_directions(std::initializer_list<std::pair<std::vector<double>*, std::int64_t>> parts) const;
   [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
   void rotate_left(const std::vector<double>& by, std::int64_t size); ///< U := U by, before sigma_ is replaced
