@@ -7,6 +7,7 @@
 #include "slr/base/file.hpp"
 #include "slr/base/trace.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/trace_file.hpp"
 #include "slr/run/job_checkpoints.hpp"
 #include "slr/run/json_text.hpp"
 #include "slr/run/own_layers.hpp"
@@ -161,16 +162,6 @@ ExitCode compress_as_asked(const Communicator& comm, const CompressOptions& opti
   }
   if (options.plan) return show_plan(comm, config, options);
   return compress_or_show(comm, config, options.fresh, options.max_hours);
-}
-
-/// The ranks' timelines side by side, one process each.
-void write_trace(const Communicator& comm, const std::string& file) {
-  const auto mine = Trace::take_events(comm.rank()) + (comm.rank() + 1 < comm.size() ? ",\n" : "\n");
-  const auto all = comm.gather(std::span<const char>(mine));
-  on_root(comm, [&] {
-    write_file_atomically(file, "{\"displayTimeUnit\": \"ms\", \"traceEvents\": [\n" +
-                                    std::string(all.begin(), all.end()) + "]}\n");
-  });
 }
 
 } // namespace
