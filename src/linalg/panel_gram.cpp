@@ -48,24 +48,34 @@ PanelPlan plan_panel(const DistMatrix<double>& c, std::int64_t from, std::int64_
   return plan;
 }
 
-/// Converts samples to double, a chunk at a time.
+/// Rows of samples in double precision.
+struct Rows {
+  const double* values = nullptr;
+  std::int64_t lead = 0;
+};
+
+/// Rows `top` and below of so many samples of k values. What is converted lies in the buffer.
 template <class T>
-const double* as_double(const T* x, std::int64_t count, std::vector<double>& buffer) {
+Rows rows_below(std::int64_t top, const T* x, std::int64_t k, std::int64_t samples, std::vector<double>& buffer) {
   if constexpr (std::is_same_v<T, double>) {
-    return x;
+    return {x + top, k};
   } else {
-    buffer.assign(x, x + count);
-    return buffer.data();
+    const auto rows = k - top;
+    buffer.resize(static_cast<std::size_t>(rows * samples));
+    for (std::int64_t s = 0; s < samples; ++s) std::copy_n(x + s * k + top, rows, buffer.data() + s * rows);
+    return {buffer.data(), rows};
   }
 }
 
-/// The rows of all pieces of X, one piece below the other.
-void gather_rows(const std::vector<Piece>& pieces, const double* x, std::int64_t k, std::int64_t samples,
-                 std::vector<double>& rows) {
-  rows.clear();
+/// The rows of all pieces of a panel, one piece below the other.
+Rows rows_of(const PanelPlan& plan, const Rows& below, std::int64_t samples, std::vector<double>& buffer) {
+  const auto width = plan.end - plan.top;
+  buffer.resize(static_cast<std::size_t>(width * samples));
+  double* to = buffer.data();
   for (std::int64_t s = 0; s < samples; ++s)
-    for (const Piece& piece : pieces)
-      rows.insert(rows.end(), x + s * k + piece.first, x + s * k + piece.first + piece.count);
+    for (const Piece& piece : plan.pieces)
+      to = std::copy_n(below.values + s * below.lead + piece.first - plan.top, piece.count, to);
+  return {buffer.data(), width};
 }
 
 /// Fills the strict upper triangle from the lower one.
@@ -107,18 +117,11 @@ void panel_gram(std::int64_t local_cols, const T* x, DistMatrix<double>& c, std:
     partial.assign(static_cast<std::size_t>(rows * (plan.end - plan.top)), 0.0);
     for (std::int64_t s = 0; s < local_cols; s += chunk_cols) {
       const std::int64_t samples = std::min(chunk_cols, local_cols - s);
-      const double* part = as_double(x + s * k, samples * k, chunk);
+      const Rows below = rows_below(plan.top, x + s * k, k, samples, chunk);
       // One product for all pieces, whose columns are brought into the order of their owners before.
-      const std::int64_t width = plan.end - plan.top;
-      const double* columns = part + plan.top;
-      std::int64_t lead = k;
-      if (plan.pieces.size() > 1) {
-        gather_rows(plan.pieces, part, k, samples, right);
-        columns = right.data();
-        lead = width;
-      }
-      blas::gemm<double>(Op::none, Op::transpose, rows, width, samples, 1, part + plan.top, k, columns, lead, 1,
-                         partial.data(), rows);
+      const Rows columns = plan.pieces.size() > 1 ? rows_of(plan, below, samples, right) : below;
+      blas::gemm<double>(Op::none, Op::transpose, rows, plan.end - plan.top, samples, 1, below.values, below.lead,
+                         columns.values, columns.lead, 1, partial.data(), rows);
     }
     std::vector<int> counts(static_cast<std::size_t>(comm.size()), 0);
     for (const Piece& piece : plan.pieces)
