@@ -28,7 +28,7 @@ LayerFactors svd(const PeerTask& task) {
   white.gram =
       make_block_columns(task.statistics.gram.grid(), task.problem.cols, task.problem.cols, task.problem.group_columns);
   white.gram.for_each_diagonal([](std::int64_t, double& value) { value = 1; });
-  white.mean_diagonal = white.largest_eigenvalue = 1;
+  white.mean_diagonal = 1;
   const std::vector<double> weights(task.problem.weights.begin(), task.problem.weights.end());
   const auto p = times_gram(weights, task.problem.rows, white, task.problem.group_columns);
   return closed_form(task, white, {{}, task.target_rank}, p, task.problem.bias);

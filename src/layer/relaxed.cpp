@@ -31,8 +31,8 @@ void add(DistMatrix<double>& x, double factor, const DistMatrix<double>& y) {
 RelaxedSolver::RelaxedSolver(const Communicator& comm, const LayerProblem& problem, const InputScale& scale,
                              const LayerStatistics& statistics, const RelaxedOptions& options)
     : comm_(comm), problem_(problem), statistics_(statistics), options_(options),
-      svd_(comm, {.engine = options.engine}), splitting_(comm, problem, scale, statistics, options.rho),
-      cross_(splitting_.cross()), bias_(problem.bias) {
+      largest_eigenvalue_(largest_eigenvalue(statistics.gram)), svd_(comm, {.engine = options.engine}),
+      splitting_(comm, problem, scale, statistics, options.rho), cross_(splitting_.cross()), bias_(problem.bias) {
   const auto zero = [&] {
     return make_block_columns(statistics.gram.grid(), problem.rows, problem.cols, problem.group_columns);
   };
@@ -76,7 +76,7 @@ RelaxedSolver::Step RelaxedSolver::gradient_step(Block& block, const Block& othe
   auto gradient = times_gram(gather_everywhere(sum), problem_.rows, statistics_, problem_.group_columns);
   add(gradient, -1, cross_.p);
   auto start = point.clone();
-  add(start, -1 / statistics_.largest_eigenvalue, gradient);
+  add(start, -1 / largest_eigenvalue_, gradient);
   return {std::move(point), std::move(start)};
 }
 
@@ -93,7 +93,7 @@ void RelaxedSolver::accept(Block& block, const DistMatrix<double>& point, DistMa
 
 void RelaxedSolver::step_low_rank() {
   auto [point, start] = gradient_step(a_, b_);
-  const double tau = lambda_low_rank_ / (options_.rho * statistics_.largest_eigenvalue);
+  const double tau = lambda_low_rank_ / (options_.rho * largest_eigenvalue_);
   // A = SVT(Y - G / L, lambda_1 / (N rho L)) = U diag(sigma - tau) V^T
   auto factors = svd_.threshold(start, tau, "layer " + problem_.name);
   numerical_rank_ = factors.numerical_rank;
@@ -117,7 +117,7 @@ void RelaxedSolver::step_groups() {
   // B = GST(Y - G / L, lambda_2 / (N rho L)), groups are whole on a rank
   auto [point, next] = gradient_step(b_, a_);
   (void)threshold_groups(next.local(), problem_.rows, problem_.group_columns,
-                         lambda_group_ / (options_.rho * statistics_.largest_eigenvalue));
+                         lambda_group_ / (options_.rho * largest_eigenvalue_));
   accept(b_, point, std::move(next));
 }
 
@@ -129,7 +129,7 @@ SolveReport RelaxedSolver::solve(double factor, std::int64_t iteration_limit, do
   if (!is_solving_) report = {};
   is_solving_ = false;
   report.stop_reason = StopReason::iteration_limit;
-  if (statistics_.largest_eigenvalue <= 0 || splitting_.output_variation() <= 0) { // nothing varies: the bias is all
+  if (largest_eigenvalue_ <= 0 || splitting_.output_variation() <= 0) { // nothing varies: the bias is all
     bias_ = cross_.target_mean;
     report.stop_reason = StopReason::converged;
     return report;

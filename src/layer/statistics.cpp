@@ -16,36 +16,6 @@ namespace {
 constexpr std::int64_t panel_width = 512; // of weights that are widened to double at a time
 constexpr std::int64_t square_block = 64; // of W0 W0^T
 
-/// The largest eigenvalue of C by power iteration from the diagonal, times 1.01: an upper estimate for the length of
-/// gradient steps. Every rank multiplies its columns, so C x needs one gather of k numbers.
-double largest_eigenvalue(const DistMatrix<double>& c) {
-  constexpr int steps = 30;
-  const std::int64_t k = c.cols();
-  DistMatrix<double> x(c.grid(), 1, k, 1, c.distribution().cols.block()), y = x.clone();
-  for (LocalCol j(0); j.value() < x.local_cols(); ++j)
-    x.at(LocalRow(0), j) = c.at(LocalRow(c.global_col(j).value()), j);
-  double value = 0;
-  for (int step = 0; step < steps; ++step) {
-    auto whole = gather_everywhere(x);
-    double squares = 0;
-    for (const double v : whole) squares += v * v;
-    if (squares == 0) return 0;
-    for (double& v : whole) v /= std::sqrt(squares);
-    for (LocalCol j(0); j.value() < c.local_cols(); ++j) {
-      double dot = 0; // (C x)_j = column j of the symmetric C times x
-      const double* column = c.local().data() + j.value() * c.lld();
-      for (std::int64_t i = 0; i < k; ++i) dot += column[i] * whole[static_cast<std::size_t>(i)];
-      y.at(LocalRow(0), j) = dot;
-    }
-    const auto product = gather_everywhere(y);
-    value = 0;
-    for (const double v : product) value += v * v;
-    value = std::sqrt(value);
-    std::swap(x, y);
-  }
-  return 1.01 * value;
-}
-
 } // namespace
 
 LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem) {
@@ -60,7 +30,6 @@ LayerStatistics measure_statistics(const Communicator& comm, const Grid& row_gri
   auto summary = gram<float>(problem.fit.x, true, result.gram, std::int64_t(128) << 20, "layer " + problem.name);
   result.input_mean = std::move(summary.means);
   result.mean_diagonal = summary.mean_diagonal;
-  result.largest_eigenvalue = largest_eigenvalue(result.gram);
   return result;
 }
 
@@ -169,6 +138,34 @@ LeastSquares choose_least_squares(LeastSquares wanted, const LeastSquaresSize& s
   const double kernel = 2 * k * samples * samples + samples * samples * samples / 3 + steps * 2 * n * samples * samples;
   const double krylov = steps * iterations * 4 * n * k * samples;
   return krylov < kernel ? LeastSquares::ksp : LeastSquares::kernel;
+}
+
+double largest_eigenvalue(const DistMatrix<double>& gram) {
+  constexpr int steps = 30;
+  const std::int64_t k = gram.cols();
+  DistMatrix<double> x(gram.grid(), 1, k, 1, gram.distribution().cols.block()), y = x.clone();
+  for (LocalCol j(0); j.value() < x.local_cols(); ++j)
+    x.at(LocalRow(0), j) = gram.at(LocalRow(gram.global_col(j).value()), j);
+  double value = 0;
+  for (int step = 0; step < steps; ++step) {
+    auto whole = gather_everywhere(x);
+    double squares = 0;
+    for (const double v : whole) squares += v * v;
+    if (squares == 0) return 0;
+    for (double& v : whole) v /= std::sqrt(squares);
+    for (LocalCol j(0); j.value() < gram.local_cols(); ++j) {
+      double dot = 0; // (C x)_j = column j of the symmetric C times x
+      const double* column = gram.local().data() + j.value() * gram.lld();
+      for (std::int64_t i = 0; i < k; ++i) dot += column[i] * whole[static_cast<std::size_t>(i)];
+      y.at(LocalRow(0), j) = dot;
+    }
+    const auto product = gather_everywhere(y);
+    value = 0;
+    for (const double v : product) value += v * v;
+    value = std::sqrt(value);
+    std::swap(x, y);
+  }
+  return 1.01 * value;
 }
 
 LayerStatistics measure(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem, LeastSquares way) {

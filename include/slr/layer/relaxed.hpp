@@ -105,6 +105,7 @@ private:
   const LayerProblem& problem_;
   const LayerStatistics& statistics_;
   RelaxedOptions options_;
+  double largest_eigenvalue_; ///< of C: the length of gradient steps
   Svd<double> svd_;
   ActivationSplitting splitting_;
   CrossProducts cross_;

@@ -33,7 +33,6 @@ struct LayerStatistics {
   Grid grid;                      ///< 1 x P, of everything in block columns
   DistMatrix<double> gram;        ///< C = (X - mean)(X - mean)^T / N, k x k, block columns; empty in the implicit form
   double mean_diagonal = 0;       ///< d, trace(C) / k
-  double largest_eigenvalue = 0;  ///< of C, an upper estimate within 1 %; not in the implicit form
   std::shared_ptr<const SampleMoments> in_samples; ///< the implicit form
   LeastSquares way = LeastSquares::gram;           ///< never automatic
 
@@ -72,6 +71,10 @@ struct LeastSquaresSize {
 /// The statistics for it. Collective, as measure_statistics and measure_in_samples.
 [[nodiscard]] LayerStatistics measure(const Communicator& comm, const Grid& row_grid, const LayerProblem& problem,
                                       LeastSquares way);
+
+/// The largest eigenvalue of C by power iteration from the diagonal, times 1.01: an upper estimate for the length of
+/// gradient steps. Collective: every rank multiplies its columns, 60 k^2 / P flops, and 60 gathers of k numbers.
+[[nodiscard]] double largest_eigenvalue(const DistMatrix<double>& gram);
 
 /// W C for W (n x k, on every rank, column-major) in block columns like C: each block is one product of a fixed shape.
 /// Local, 2 n k^2 / P flops.
