@@ -4,9 +4,11 @@
 // three.
 #include "iteration/made_up_layer.hpp"
 #include "mpi_traffic.hpp"
+#include "slr/base/trace.hpp"
 #include "slr/layer/constrained.hpp"
 #include "slr/linalg/blas.hpp"
 #include "slr/mpi/agree.hpp"
+#include "slr/mpi/trace_file.hpp"
 #include "slr/plan/iteration_steps.hpp"
 #include "support/bench_main.hpp"
 
@@ -26,7 +28,7 @@ using namespace slr;
 using namespace slr_bench;
 
 struct Settings {
-  std::string mode;
+  std::string mode, trace;
   LayerSize size;
   std::int64_t target_rank = 0, groups = 0, iterations = 0, repetitions = 3, simulated_ranks = 0;
 };
@@ -86,7 +88,15 @@ std::vector<IterationStep> steps_of(const Settings& settings, std::int64_t ranks
 }
 
 const char* name_of(Exchange exchange) {
-  return exchange == Exchange::allreduce ? "allreduce" : "broadcast";
+  switch (exchange) {
+  case Exchange::allreduce:
+    return "allreduce";
+  case Exchange::broadcast:
+    return "broadcast";
+  case Exchange::allgather:
+    return "allgather";
+  }
+  return "";
 }
 
 /// 2 (p - 1) / p (n |S| + 2 r (n + k)) doubles: what the sums over the samples take at least.
@@ -142,10 +152,18 @@ void replay(const Settings& settings) {
       const auto work = nanoseconds(step.each) + (p == 0 ? nanoseconds(step.root) : 0);
       if (work > 0) std::printf("%lld compute %lld\n", static_cast<long long>(p), work);
       const auto values = std::max<long long>(1, std::llround(step.bytes / sizeof(double)));
-      if (step.exchange == Exchange::allreduce)
+      const auto part = (values + ranks - 1) / ranks;
+      switch (step.exchange) {
+      case Exchange::allreduce:
         std::printf("%lld allreduce %lld 0\n", static_cast<long long>(p), values);
-      else
+        break;
+      case Exchange::broadcast:
         std::printf("%lld bcast %lld 0\n", static_cast<long long>(p), values);
+        break;
+      case Exchange::allgather:
+        std::printf("%lld allgather %lld %lld\n", static_cast<long long>(p), part, part);
+        break;
+      }
     }
     std::printf("%lld finalize\n", static_cast<long long>(p));
   }
@@ -209,6 +227,14 @@ void time(const Communicator& comm, const Settings& settings) {
   if (comm.is_root())
     std::printf("median: gain %.3f of %.3f, ratio %.3f; OpenBLAS core type %s\n", median(solve_gain),
                 median(product_gain), median(ratio), blas_core_type().c_str());
+  if (settings.trace.empty()) return;
+  const auto traced = [&](const Communicator& ranks, LayerProblem problem) {
+    Trace::start();
+    (void)solve(ranks, problem, settings);
+    write_trace(ranks, settings.trace + "-" + std::to_string(ranks.size()) + ".json");
+  };
+  (void)time_alone(comm, [&] { traced(self, whole); });
+  (void)time_together(comm, [&] { traced(comm, mine); });
 }
 
 void run(const Communicator& comm, const Settings& settings) {
@@ -233,6 +259,8 @@ std::optional<Settings> parse(int argc, char** argv) {
   add("groups", po::value(&settings.groups)->default_value(0), "kept groups");
   add("iterations", po::value(&settings.iterations)->default_value(8), "iterations, at least 4");
   add("repetitions", po::value(&settings.repetitions)->default_value(3), "of the timing");
+  add("trace", po::value(&settings.trace),
+      "of the timing: timelines of one solve more in FILE-1.json, FILE-2.json, ..");
   add("simulated-ranks", po::value(&settings.simulated_ranks)->default_value(64), "of the replay");
   if (!parse_options(argc, argv, options)) return std::nullopt;
   if (settings.iterations < 4) throw Error(ExitCode::usage, "at least four iterations are needed");

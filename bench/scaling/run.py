@@ -6,7 +6,7 @@
 count    calls and bytes per rank and iteration, counted through MPI's profiling interface at 2 to 64 ranks, beside those
          of the cost model (within 20 %) and the bound 2 (p - 1) / p (n |S| + 2 r (n + k)) * 8 (within 1.5 times)
 time     the solve on 1 and 2 ranks, 512 x 4608 with 20,000 samples, and what two independent matrix products gain in
-         the same run: at least 0.93 of that
+         the same run: at least 0.93 of that; with --trace the timelines of one solve more in trace-1.json, trace-2.json
 project  the cost model's calls, replayed in SimGrid on a described cluster, to 1,024 ranks: seconds per iteration,
          efficiency, a plot. Needs smpirun and matplotlib (bench/scaling/packages.txt); without, one line says so
 
@@ -84,8 +84,9 @@ def count(options):
 
 
 def time(options):
+    more = {"trace": options.out / "trace"} if options.trace else {}
     done = subprocess.run(["mpirun", "-n", "2", options.bin, *words({**LAYER, "groups": 0}, mode="time", samples=20000,
-                           iterations=30, repetitions=options.repetitions)],
+                           iterations=30, repetitions=options.repetitions, **more)],
                           env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")
     return float(re.search(r"median.* ratio ([0-9.]+)", done.stdout).group(1)) >= 0.93
@@ -96,7 +97,8 @@ def simulated_seconds(options, ranks, samples, work):
     trace, hosts = work / "trace.ti", work / "hosts"
     (work / "traces").write_text(f"{trace}\n")  # one for all ranks
     with open(trace, "w") as file:
-        subprocess.run([options.bin, *words(LAYER, mode="replay", samples=samples, simulated_ranks=ranks)], env=ENVIRONMENT, check=True, stdout=file)
+        subprocess.run([options.bin, *words(LAYER, mode="replay", samples=samples, simulated_ranks=ranks)],
+                       env=ENVIRONMENT, check=True, stdout=file)
     if ranks == 1:  # nothing to exchange, and smpirun takes the trace of one rank for a list of traces
         done = sum(int(line.split()[2]) for line in trace.read_text().splitlines() if " compute " in line)
         return done / 1e9 / REPLAYED
@@ -168,6 +170,7 @@ def main():
     parser.add_argument("--bin", default=HERE.parents[1] / "build/bin/bench_scaling")
     parser.add_argument("--out", type=pathlib.Path, default=HERE.parents[1] / "run/scaling")
     parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--trace", action="store_true", help="timelines of the timed solve")
     options = parser.parse_args()
     unknown = [mode for mode in options.modes if mode not in modes]
     if unknown:

@@ -25,15 +25,6 @@ std::int64_t lead(std::int64_t rows) {
   return std::max<std::int64_t>(1, rows);
 }
 
-/// The columns of a k-column matrix that this rank multiplies with.
-struct ColumnShare {
-  std::int64_t first, count;
-};
-ColumnShare share_of_columns(const Communicator& comm, std::int64_t k) {
-  const auto first = k * comm.rank() / comm.size();
-  return {first, k * (comm.rank() + 1) / comm.size() - first};
-}
-
 /// A += alpha X Y^T + beta V W^T over the samples of all ranks, all of n rows, a panel of columns at a time.
 /// Collective.
 struct Outer {
@@ -175,7 +166,7 @@ void FixedStructure::set_right_in_samples(const std::vector<double>& r) {
   if (q > 0) {
     const auto scaled = over_sigma(n, left_, sigma_);
     const std::vector<float> basis(scaled.begin(), scaled.end());
-    const auto [first, columns] = share_of_columns(comm_, k);
+    const auto [first, columns] = share_of_columns(comm_.rank());
     if (columns > 0)
       blas::gemm(Op::transpose, Op::none, q, columns, n, 1.0F, basis.data(), n, problem_.weights.data() + first * n, n,
                  0.0F, right.data() + first * q, q);
@@ -199,7 +190,7 @@ void FixedStructure::set_right_in_samples(const std::vector<double>& r) {
 
 void FixedStructure::add_pull_on_features() {
   const std::int64_t n = problem_.rows, q = std::ssize(sigma_);
-  const auto [first, columns] = share_of_columns(comm_, problem_.cols);
+  const auto [first, columns] = share_of_columns(comm_.rank());
   std::vector<float> pull(left_.size(), 0.0F);
   if (columns > 0) {
     const std::vector<float> right(right_.begin() + first * q, right_.begin() + (first + columns) * q);

@@ -148,9 +148,7 @@ FixedStructure::FixedStructure(const Communicator& comm, const LayerProblem& pro
   } else {
     metric_ = std::make_shared<Metric>(
         Metric{{ordered_gram(statistics, order_), delta_, context_of(problem)},
-               {ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem)},
-               {},
-               {}});
+               {ordered_gram(statistics, first_of(order_, kept_columns_)), delta_, context_of(problem)}});
   }
   structure_.target_rank = std::min(structure_.target_rank, problem.largest_rank(std::ssize(structure_.kept_groups)));
 }
@@ -167,21 +165,17 @@ void FixedStructure::start(const DistMatrix<double>& p) {
   require(!in_samples_, "the implicit form starts from a target on samples");
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_;
   auto p_whole = gather_everywhere(p);
-  DistMatrix<double> q_all(statistics_.gram.grid(), n, k, std::max<std::int64_t>(1, n),
-                           statistics_.gram.distribution().cols.block());
-  std::vector<double> ordered(p_whole.size());
+  std::vector<double> q_whole(p_whole.size());
   for (std::int64_t j = 0; j < k; ++j)
     for (std::int64_t i = 0; i < n; ++i) {
       const auto from = static_cast<std::size_t>(order_[static_cast<std::size_t>(j)] * n + i);
-      ordered[static_cast<std::size_t>(j * n + i)] = p_whole[from] + delta_ * problem_.weights[from];
+      q_whole[static_cast<std::size_t>(j * n + i)] = p_whole[from] + delta_ * problem_.weights[from];
     }
   p_whole.clear();
   p_whole.shrink_to_fit();
-  dense_.assign(ordered.begin(), ordered.begin() + n * s);
+  dense_.assign(q_whole.begin(), q_whole.begin() + n * s);
   metric_->kept.solve(dense_, n);
-  take_local(std::span<const double>(ordered), q_all);
-  metric_->whole.solve_upper(q_all);
-  auto q_whole = gather_everywhere(q_all);
+  metric_->whole.solve_upper(q_whole, n);
   gain_ = 0;
   for (std::int64_t i = 0; i < n * s; ++i)
     gain_ += q_whole[static_cast<std::size_t>(i)] * q_whole[static_cast<std::size_t>(i)];
@@ -265,13 +259,18 @@ void FixedStructure::improve_within(const FactoredCross& cross) {
   numerical_rank_ = std::min(structure_.target_rank, size);
 }
 
+FixedStructure::ColumnShare FixedStructure::share_of_columns(int rank) const {
+  const std::int64_t k = problem_.cols, first = k * rank / comm_.size();
+  return {first, k * (rank + 1) / comm_.size() - first};
+}
+
 void FixedStructure::add_pull_in_shares() {
-  const std::int64_t n = problem_.rows, k = problem_.cols, q = basis_rows();
-  const auto first = k * comm_.rank() / comm_.size(), end = k * (comm_.rank() + 1) / comm_.size();
+  const std::int64_t n = problem_.rows, q = basis_rows();
+  const auto [first, count] = share_of_columns(comm_.rank());
   std::vector<double> pull(left_.size(), 0.0);
-  if (end > first) {
-    const auto weights = original_columns(first, end - first);
-    blas::gemm(Op::none, Op::transpose, n, q, end - first, delta_, weights.data(), n, right_.data() + first * q, q, 0.0,
+  if (count > 0) {
+    const auto weights = original_columns(first, count);
+    blas::gemm(Op::none, Op::transpose, n, q, count, delta_, weights.data(), n, right_.data() + first * q, q, 0.0,
                pull.data(), n);
   }
   comm_.allreduce(std::span<double>(pull));
@@ -297,63 +296,67 @@ void FixedStructure::improve_right(std::vector<double> projected) {
   for (std::int64_t j = 0; j < k; ++j)
     std::copy_n(projected.begin() + order_[static_cast<std::size_t>(j)] * q, q, ordered.begin() + j * q);
   if (metric_->whole.is_shared())
-    improve_right_in_shares(ordered);
+    improve_right_in_shares(std::move(ordered));
   else
     improve_right_on_root(std::move(ordered));
+  metric_->whole.solve_lower(right_, std::ssize(sigma_)); // E = [0, T] L^-1
   numerical_rank_ = std::min<std::int64_t>(std::ssize(kept_rows_) + structure_.target_rank, std::ssize(sigma_));
 }
 
 void FixedStructure::improve_right_on_root(std::vector<double> g) {
   const std::int64_t n = problem_.rows, k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   on_root(comm_, [&] {
-    constexpr std::int64_t width = 512; // a whole copy of W0 would be the largest thing here
-    for (std::int64_t first = 0; first < k; first += width) {
-      const auto count = std::min(width, k - first);
-      const auto weights = original_columns(first, count);
-      blas::gemm(Op::transpose, Op::none, q, count, n, delta_, left_.data(), n, weights.data(), n, 1.0,
-                 g.data() + first * q, q);
-    }
+    add_pull(0, k, g.data());
     metric_->whole.solve_upper_here(g, q);
     auto svd = small_svd(std::ssize(kept_rows_), q, k - s, g.data() + q * s);
     rotate_left(svd.left, svd.size);
-    right_.assign(static_cast<std::size_t>(svd.size * k), 0.0); // E = [0, T] L^-1
+    right_.assign(static_cast<std::size_t>(svd.size * k), 0.0);
     std::copy(svd.right.begin(), svd.right.end(), right_.begin() + svd.size * s);
-    metric_->whole.solve_lower_here(right_, svd.size);
     sigma_ = std::move(svd.sigma);
   });
-  broadcast_directions({{&sigma_, 1}, {&right_, k}, {&left_, n}});
+  const auto size = broadcast_directions({{&sigma_, 1}, {&left_, n}});
+  right_.resize(static_cast<std::size_t>(size * k)); // the root's count
 }
 
-void FixedStructure::improve_right_in_shares(const std::vector<double>& projected) {
-  const std::int64_t n = problem_.rows, s = kept_columns_, q = std::ssize(sigma_);
-  auto& [factor, kept_factor, lazy_inverse, pull] = *metric_;
-  if (!lazy_inverse) {
-    lazy_inverse.emplace(factor.shared_inverse());
-    pull = lazy_inverse->times_upper(original_columns(0, problem_.cols), n);
-    for (double& value : pull) value *= delta_;
-  }
-  const auto& inverse = *lazy_inverse;
-  const auto width = std::ssize(inverse.columns());
-  auto g = inverse.times_upper(projected, q); // this rank's columns of U^T (P + delta W0) L^-T
-  std::vector<double> gram(static_cast<std::size_t>(q * q), 0.0);
-  if (width > 0) {
-    blas::gemm(Op::transpose, Op::none, q, width, n, 1.0, left_.data(), n, pull.data(), n, 1.0, g.data(), q);
-    const auto& columns = inverse.columns();
-    const auto kept = std::lower_bound(columns.begin(), columns.end(), s) - columns.begin();
-    std::fill_n(g.begin(), kept * q, 0.0); // the columns S are free
-    blas::syrk(Uplo::lower, Op::none, q, width, 1.0, g.data(), q, 0.0, gram.data(), q);
-  }
+void FixedStructure::improve_right_in_shares(std::vector<double> g) {
+  const std::int64_t k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
+  const auto [first, count] = share_of_columns(comm_.rank());
+  const auto from_all = [&](std::int64_t rows, const std::vector<double>& mine) {
+    std::vector<int> counts;
+    for (int p = 0; p < comm_.size(); ++p)
+      counts.push_back(narrow<int>(rows * share_of_columns(p).count, "a share of the columns"));
+    std::vector<double> all(static_cast<std::size_t>(rows * k));
+    comm_.allgather(std::span<const double>(mine), std::span<double>(all), counts);
+    return all;
+  };
+  std::vector<double> pull(static_cast<std::size_t>(q * count)), gram(static_cast<std::size_t>(q * q), 0.0);
+  add_pull(first, count, pull.data());
+  const auto whole_pull = from_all(q, pull);
+  std::transform(whole_pull.begin(), whole_pull.end(), g.begin(), g.begin(), std::plus<>());
+  metric_->whole.solve_upper(g, q);
+  std::fill_n(g.begin(), q * s, 0.0); // the columns S are free
+  if (count > 0) blas::syrk(Uplo::lower, Op::none, q, count, 1.0, g.data() + q * first, q, 0.0, gram.data(), q);
   comm_.allreduce(std::span<double>(gram));
   HalfSvd half;
   on_root(comm_, [&] { half = half_of_svd_beside(std::ssize(kept_rows_), q, std::move(gram)); });
   const auto size = broadcast_directions({{&half.sigma, 1}, {&half.left, q}});
-  std::vector<double> t(static_cast<std::size_t>(size * width));
-  if (size > 0 && width > 0)
-    blas::gemm(Op::transpose, Op::none, size, width, q, 1.0, over_sigma(q, half.left, half.sigma).data(), q, g.data(),
-               q, 0.0, t.data(), size);
+  std::vector<double> t(static_cast<std::size_t>(size * count));
+  if (size > 0 && count > 0)
+    blas::gemm(Op::transpose, Op::none, size, count, q, 1.0, over_sigma(q, half.left, half.sigma).data(), q,
+               g.data() + q * first, q, 0.0, t.data(), size);
+  right_ = from_all(size, t);
   rotate_left(half.left, size);
-  right_ = inverse.times_lower(t, size);
   sigma_ = std::move(half.sigma);
+}
+
+void FixedStructure::add_pull(std::int64_t first, std::int64_t count, double* g) const {
+  constexpr std::int64_t width = 512; // a whole copy of W0 would be the largest thing here
+  const std::int64_t n = problem_.rows, q = std::ssize(sigma_);
+  for (std::int64_t j = 0; j < count; j += width) {
+    const auto here = std::min(width, count - j);
+    const auto weights = original_columns(first + j, here);
+    blas::gemm(Op::transpose, Op::none, q, here, n, delta_, left_.data(), n, weights.data(), n, 1.0, g + j * q, q);
+  }
 }
 
 void FixedStructure::rotate_left(const std::vector<double>& by, std::int64_t size) {

@@ -1,6 +1,7 @@
 #include "slr/dist/norms.hpp"
 #include "slr/dist/redistribute.hpp"
 #include "slr/linalg/damped_inverse.hpp"
+#include "slr/linalg/factor_by_rows.hpp"
 #include "slr/linalg/lapack.hpp"
 #include "slr/linalg/scalapack.hpp"
 #include "slr/mpi/agree.hpp"
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 namespace slr {
 namespace {
@@ -71,10 +73,11 @@ struct CholeskyFactor::State {
   CholeskyOptions options;
   double pivot_tolerance;
   CholeskyReport report;
-  std::vector<double> diagonal;   ///< of C, on every rank
-  std::vector<bool> left_out;     ///< by column
-  std::vector<double> whole;      ///< L on rank 0, for small k
-  DistMatrix<double> distributed; ///< L on the square grid, for large k
+  std::vector<double> diagonal;        ///< of C, on every rank
+  std::vector<bool> left_out;          ///< by column
+  std::vector<double> whole;           ///< L on rank 0, for small k
+  DistMatrix<double> distributed;      ///< L on the square grid, for large k
+  std::optional<FactorByRows> by_rows; ///< the same for few right-hand sides, if there were any
 
   State(DistMatrix<double>& c, double delta, std::string_view words, const CholeskyOptions& chosen)
       : comm(c.comm().handle()), k(c.rows()), context(words), options(chosen),
@@ -208,19 +211,6 @@ struct CholeskyFactor::State {
       if (left_out[static_cast<std::size_t>(j)]) std::fill_n(b.begin() + j * m, m, 0.0);
   }
 
-  /// L^-T, with zeros for what is left out, in block columns.
-  [[nodiscard]] DistMatrix<double> inverse_upper() const {
-    auto lower = distributed.clone();
-    scalapack::trtri(Uplo::lower, lower, context);
-    const auto is_out = [&](std::int64_t j) { return left_out[static_cast<std::size_t>(j)]; };
-    lower.for_each_local([&](GlobalRow i, GlobalCol j, double& value) {
-      if (i.value() < j.value() || is_out(j.value())) value = 0; // above is what potrf left there
-    });
-    DistMatrix<double> rows(ProcessGrid::column(comm), k, k, factor_block, k);
-    redistribute(comm, lower, rows);
-    return transposed(rows, ProcessGrid::row(comm));
-  }
-
   /// (C + delta I)^-1 in block columns; zero for what is left out.
   void inverse(DistMatrix<double>& result) const {
     require(result.rows() == k && result.cols() == k && result.local_rows() == k, "an inverse wants whole columns");
@@ -252,30 +242,33 @@ struct CholeskyFactor::State {
     });
   }
 
-  /// B := B L^-T and/or B := B L^-1.
-  void apply(DistMatrix<double>& b, bool upper, bool lower) const {
+  /// B := B L^-T L^-1.
+  void solve(DistMatrix<double>& b) const {
     require(b.cols() == k && b.comm().size() == comm.size(), "a matrix of other columns than the factor's was given");
     clear_left_out(b);
     const std::int64_t m = b.rows();
     if (m == 0 || k == 0) return;
     if (is_on_one_rank()) {
       auto all = gather(b);
-      on_root(comm, [&] { apply_whole(all, m, upper, lower); });
+      on_root(comm, [&] { apply_whole(all, m, true, true); });
       scatter(std::span<const double>(all), b);
       return;
     }
     DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
     redistribute(comm, b, square);
-    apply_distributed(square, upper, lower);
+    const View<const double> l(distributed);
+    scalapack::trsm<double>(Side::right, Uplo::lower, Op::transpose, 1, l, square);
+    scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1, l, square);
     redistribute(comm, square, b);
   }
-  /// Likewise for few rows, on this rank alone. Local.
+  /// B := B L^-T and/or B := B L^-1 for few rows, on this rank alone. Local.
   void apply_here(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
     require(!is_shared() && comm.is_root(), "the factor is not on this rank");
     clear_left_out(b, m);
     if (m > 0 && k > 0) apply_whole(b, m, upper, lower);
   }
-  void apply(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
+  /// Likewise on all ranks.
+  void apply(std::vector<double>& b, std::int64_t m, bool upper, bool lower) {
     require(std::ssize(b) == m * k, "a matrix of other columns than the factor's was given");
     if (m == 0 || k == 0) return;
     if (!is_shared()) {
@@ -283,22 +276,15 @@ struct CholeskyFactor::State {
       comm.broadcast(std::span<double>(b));
       return;
     }
+    if (!by_rows) by_rows.emplace(distributed);
     clear_left_out(b, m);
-    comm.broadcast(std::span<double>(b));
-    DistMatrix<double> square(distributed.grid(), m, k, factor_block, factor_block);
-    take_local(std::span<const double>(b), square);
-    apply_distributed(square, upper, lower);
-    b = gather_everywhere(square);
+    if (upper) by_rows->solve_upper(b, m);
+    if (lower) by_rows->solve_lower(b, m);
   }
   void apply_whole(std::vector<double>& b, std::int64_t m, bool upper, bool lower) const {
     const double* const l = is_on_one_rank() ? whole.data() : distributed.local().data();
     if (upper) blas::trsm<double>(Side::right, Uplo::lower, Op::transpose, m, k, 1, l, k, b.data(), m);
     if (lower) blas::trsm<double>(Side::right, Uplo::lower, Op::none, m, k, 1, l, k, b.data(), m);
-  }
-  void apply_distributed(DistMatrix<double>& b, bool upper, bool lower) const {
-    const View<const double> l(distributed);
-    if (upper) scalapack::trsm<double>(Side::right, Uplo::lower, Op::transpose, 1, l, b);
-    if (lower) scalapack::trsm<double>(Side::right, Uplo::lower, Op::none, 1, l, b);
   }
 };
 
@@ -328,27 +314,14 @@ const CholeskyReport& CholeskyFactor::report() const {
 bool CholeskyFactor::is_shared() const {
   return state_->is_shared();
 }
-SharedInverse CholeskyFactor::shared_inverse() const {
-  require(is_shared(), "one rank has the whole factor");
-  return SharedInverse(state_->inverse_upper());
-}
 void CholeskyFactor::inverse(DistMatrix<double>& result) const {
   state_->inverse(result);
 }
 void CholeskyFactor::solve_upper_here(std::vector<double>& b, std::int64_t rows) const {
   state_->apply_here(b, rows, true, false);
 }
-void CholeskyFactor::solve_lower_here(std::vector<double>& b, std::int64_t rows) const {
-  state_->apply_here(b, rows, false, true);
-}
 void CholeskyFactor::solve(DistMatrix<double>& b) const {
-  state_->apply(b, true, true);
-}
-void CholeskyFactor::solve_upper(DistMatrix<double>& b) const {
-  state_->apply(b, true, false);
-}
-void CholeskyFactor::solve_lower(DistMatrix<double>& b) const {
-  state_->apply(b, false, true);
+  state_->solve(b);
 }
 void CholeskyFactor::solve(std::vector<double>& b, std::int64_t rows) const {
   state_->apply(b, rows, true, true);

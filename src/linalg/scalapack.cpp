@@ -156,22 +156,6 @@ std::int64_t potrf(Uplo uplo, DistMatrix<T>& a, std::string_view context) {
 }
 
 template <class T>
-void trtri(Uplo uplo, DistMatrix<T>& a, std::string_view context) {
-  require_square_blocks(a);
-  if (a.rows() == 0) return;
-  int info = 0;
-  if (a.grid()->contains_me()) {
-    const char ul = static_cast<char>(uplo), diag = 'N';
-    const int n = size32(a.rows());
-    const Argument aa{View<T>(a)};
-    const Waiting waiting("p?trtri", false);
-    ScaLapack<T>::trtri(&ul, &diag, &n, aa.data, &aa.row, &aa.col, aa.descriptor.data(), &info);
-  }
-  check_info(a.comm(), name<T>("trtri"), "uplo diag n a ia ja desca", info,
-             "the triangular matrix has a zero on its diagonal", context);
-}
-
-template <class T>
 void potri(Uplo uplo, DistMatrix<T>& a, std::string_view context) {
   require_square_blocks(a);
   if (a.rows() == 0) return;
@@ -343,7 +327,6 @@ void ormqr(Side side, Op op, const DistMatrix<T>& a, const std::vector<T>& tau, 
   template void syrk(Uplo, Op, T, In<T>, std::type_identity_t<T>, Out<T>);                                             \
   template void trsm(Side, Uplo, Op, T, In<T>, Out<T>);                                                                \
   template std::int64_t potrf(Uplo, DistMatrix<T>&, std::string_view);                                                 \
-  template void trtri(Uplo, DistMatrix<T>&, std::string_view);                                                         \
   template void potri(Uplo, DistMatrix<T>&, std::string_view);                                                         \
   template void potrs(Uplo, const DistMatrix<T>&, DistMatrix<T>&, std::string_view);                                   \
   template std::vector<T> syevr_between(DistMatrix<T>&, std::type_identity_t<T>, std::type_identity_t<T>,              \

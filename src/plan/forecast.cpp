@@ -56,8 +56,6 @@ double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machin
   const auto iterations = static_cast<double>(w.iterations), factors = static_cast<double>(w.factorizations);
   auto flops = count_flops(w);
   flops.double_precision += factoring_flops(w);
-  const bool has_inverse = !w.is_implicit && k > one_rank_columns && ranks > 1; // of the factor, which is shared
-  if (has_inverse) flops.double_precision += factors * (k * k * k + n * k * k);
   double on_one_rank = 0;
   if (!w.is_implicit && k <= one_rank_columns)
     on_one_rank = factors * 2 * k * k * k / 3 + basis_iterations(w) * 4 * q * k * k;
@@ -65,14 +63,19 @@ double predict_seconds(const LayerWork& w, int ranks, const MachineRates& machin
                          (on_one_rank + (flops.double_precision - on_one_rank) / p) / machine.double_precision +
                          flops.elements / p / machine.elements;
   if (ranks == 1) return seconds;
-  const auto samples = static_cast<double>(w.samples);
-  const double bytes =
-      w.is_implicit
-          ? 8 * (n * n + samples * samples + factors * (n * n + 2 * n * samples)) +
-                (factors + iterations) * (4 * q * k + 8 * q * (n + 2 * samples))
-          : 8 * (k * k + n * k + factors * n * k + iterations * (2 * q * n + n * s) + basis_iterations(w) * 2 * q * k);
-  return seconds + bytes / machine.bytes +
-         (iterations + factors) * collectives_per_iteration * std::log2(p) * machine.step_seconds;
+  const auto samples = static_cast<double>(w.samples), moves = basis_iterations(w);
+  double bytes = 0, collectives = (iterations + factors) * collectives_per_iteration;
+  if (w.is_implicit) {
+    bytes = 8 * (n * n + samples * samples + factors * (n * n + 2 * n * samples)) +
+            (factors + iterations) * (4 * q * k + 8 * q * (n + 2 * samples));
+  } else {
+    bytes = 8 * (k * k + n * k + factors * n * k + iterations * (2 * q * n + n * s) + moves * 2 * q * k);
+    if (k > one_rank_columns) { // the factor by rows, and solves with it
+      bytes += 8 * (factors * (k * k / p + 2 * n * k) + moves * 7 * q * k);
+      collectives += (2 * factors + 4 * moves) * std::ceil(k / solve_columns);
+    }
+  }
+  return seconds + bytes / machine.bytes + collectives * std::log2(p) * machine.step_seconds;
 }
 
 double count_bytes(const LayerWork& w, std::int64_t ranks) {

@@ -1,5 +1,6 @@
 #include "dist/grids.hpp"
 #include "slr/linalg/damped_inverse.hpp"
+#include "slr/linalg/factor_by_rows.hpp"
 #include "slr/linalg/gram.hpp"
 #include "slr/linalg/lapack.hpp"
 
@@ -30,17 +31,6 @@ CholeskyOptions options_for(bool on_one_rank) {
   CholeskyOptions options;
   if (!on_one_rank) options.one_rank_columns = 0;
   return options;
-}
-
-/// B L^-T of this rank's columns and B L^-T L^-1 of all.
-void expect_shared_products(const SharedInverse& inverse, std::int64_t m, const std::vector<double>& b,
-                            const std::vector<double>& coordinates, const std::vector<double>& solution) {
-  const auto share = inverse.times_upper(b, m);
-  std::vector<double> expected;
-  for (const auto j : inverse.columns())
-    expected.insert(expected.end(), coordinates.begin() + j * m, coordinates.begin() + (j + 1) * m);
-  EXPECT_LT(max_difference(share, expected), 1e-12 * norm(coordinates));
-  EXPECT_LT(max_difference(inverse.times_lower(share, m), solution), 1e-12 * norm(solution));
 }
 
 /// B times the inverse is what the solve gives, and the inverse has the same bits on both sides of its diagonal.
@@ -75,34 +65,56 @@ TEST(CholeskyFactor, SolvesOnOneRankAndOnAll) {
       // c k eps ||C|| ||X||, ||C + delta|| < 4, ||X|| < ||B|| / delta
       EXPECT_LT(max_difference(product(false, false, m, k, k, solution, damped), b),
                 5 * double(k) * 2.3e-16 * 4 * norm(b) / delta);
-      // The two halves make the whole, and the first is an isometry: ||B L^-T||^2 = <B, B C^-1>.
-      auto half = distributed(grid, m, k, m, 5, b);
-      factor.solve_upper(half);
-      const auto coordinates = gather_everywhere(half);
+      // The two halves make the whole, and the first is an isometry: ||B L^-T||^2 = <B, B C^-1>. Where the root alone
+      // has the factor, its values count.
+      const auto elsewhere_lost = [&](std::vector<double> matrix) {
+        if (!factor.is_shared() && !comm.is_root()) std::fill(matrix.begin(), matrix.end(), 1e3);
+        return matrix;
+      };
+      auto few = elsewhere_lost(b);
+      factor.solve_upper(few, m);
+      const auto coordinates = few;
       double inner = 0;
       for (std::size_t i = 0; i < b.size(); ++i) inner += b[i] * solution[i];
       EXPECT_NEAR(norm(coordinates) * norm(coordinates), inner, 1e-12 * std::abs(inner));
-      factor.solve_lower(half);
-      EXPECT_LT(max_difference(gather_everywhere(half), solution), 1e-12 * norm(solution));
-      // Of a matrix of few rows the root's values count.
-      auto few = comm.is_root() ? b : std::vector<double>(b.size(), 1e3);
-      factor.solve_upper(few, m);
-      EXPECT_LT(max_difference(few, coordinates), 1e-12 * norm(coordinates));
-      if (!comm.is_root()) std::fill(few.begin(), few.end(), 1e3);
+      few = elsewhere_lost(few);
       factor.solve_lower(few, m);
+      EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
+      few = elsewhere_lost(b);
+      factor.solve(few, m);
       EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
       expect_inverse(factor, k, m, b, solution);
       EXPECT_EQ(factor.is_shared(), !on_one_rank && comm.size() > 1);
-      if (factor.is_shared()) {
-        expect_shared_products(factor.shared_inverse(), m, b, coordinates, solution);
-      } else if (comm.is_root()) {
+      if (!factor.is_shared() && comm.is_root()) {
         few = b;
         factor.solve_upper_here(few, m);
         EXPECT_LT(max_difference(few, coordinates), 1e-12 * norm(coordinates));
-        factor.solve_lower_here(few, m);
-        EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
       }
     }
+}
+
+// Several steps, the last one narrower, more ranks than a step has columns, and no rows at all.
+TEST(FactorByRows, SolvesInSteps) {
+  const auto comm = world();
+  const std::int64_t k = 29, m = 3;
+  auto lower = random_matrix<double>(k, k, 45); // with a garbage upper triangle
+  for (std::int64_t i = 0; i < k; ++i) lower[static_cast<std::size_t>(i * (k + 1))] += 10;
+  auto clean = lower;
+  for (std::int64_t j = 0; j < k; ++j) std::fill_n(clean.begin() + j * k, j, 0.0);
+  const auto b = random_matrix<double>(m, k, 46);
+  for (const std::int64_t step : {1, 4, 7, 29, 512}) {
+    const FactorByRows factor(distributed(ProcessGrid::square(comm), k, k, 4, 4, lower), step);
+    auto x = b;
+    factor.solve_upper(x, m);
+    // k eps ||X|| ||L|| for either, ||L|| < 20: diagonally dominant
+    EXPECT_LT(max_difference(product(false, true, m, k, k, x, clean), b), double(k) * 2.3e-16 * 20 * norm(x)) << step;
+    x = b;
+    factor.solve_lower(x, m);
+    EXPECT_LT(max_difference(product(false, false, m, k, k, x, clean), b), double(k) * 2.3e-16 * 20 * norm(x)) << step;
+    std::vector<double> none;
+    factor.solve_upper(none, 0);
+    factor.solve_lower(none, 0);
+  }
 }
 
 // Dead and dependent columns without damping: reported, left out, and the rest is the least squares solution.
@@ -126,10 +138,10 @@ TEST(CholeskyFactor, RevealsDeadAndDependentColumns) {
     const auto solution = gather_everywhere(x);
     const auto back = product(false, false, m, k, k, solution, c);
     expect_inverse(factor, k, m, b, solution);
-    if (factor.is_shared()) {
-      const auto inverse = factor.shared_inverse();
-      EXPECT_LT(max_difference(inverse.times_lower(inverse.times_upper(b, m), m), solution), 1e-12 * norm(solution));
-    }
+    auto few = b;
+    factor.solve_upper(few, m);
+    factor.solve_lower(few, m);
+    EXPECT_LT(max_difference(few, solution), 1e-12 * norm(solution));
     for (std::int64_t j = 0; j < k; ++j)
       for (std::int64_t i = 0; i < m; ++i) {
         const auto at = static_cast<std::size_t>(i + j * m);

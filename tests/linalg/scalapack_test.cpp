@@ -92,39 +92,6 @@ TYPED_TEST(ScalapackTest, CholeskyFactorsAndSolves) {
     }
 }
 
-TYPED_TEST(ScalapackTest, ATriangularInverseUndoesItsMatrix) {
-  using T = TypeParam;
-  const auto comm = world();
-  for (const auto& grid : all_grids(comm))
-    for (const std::int64_t n : sizes) {
-      auto a = distributed(grid, n, n, nb, nb, gram_of<T>(n, 3 * n + 20, 6));
-      ASSERT_EQ(scalapack::potrf(Uplo::lower, a), 0);
-      const auto lower = [&] { // the other triangle is not the factor's
-        auto whole = gather_everywhere(a);
-        for (std::int64_t j = 0; j < n; ++j)
-          for (std::int64_t i = 0; i < j; ++i) whole[static_cast<std::size_t>(i + j * n)] = 0;
-        return whole;
-      };
-      const auto factor = lower();
-      scalapack::trtri(Uplo::lower, a, "layer conv2_1");
-      auto found = product(false, false, n, n, n, lower(), factor);
-      for (std::int64_t j = 0; j < n; ++j) found[static_cast<std::size_t>(j * (n + 1))] -= 1;
-      const std::vector<T> nothing(found.size(), 0);
-      // c n eps cond(L), cond(L) < 5 as cond(L L^T) < 20.
-      EXPECT_LT(max_difference(found, nothing), 5.0 * double(n + 1) * 5 * this->eps);
-    }
-}
-
-TYPED_TEST(ScalapackTest, ATriangularMatrixWithAZeroOnItsDiagonalIsRefusedOnEveryRank) {
-  const auto comm = world();
-  for (const auto& grid : all_grids(comm)) {
-    std::vector<TypeParam> c(19 * 19, 0);
-    for (std::size_t i = 0; i < 19; ++i) c[i * 20] = i == 13 ? 0 : 1;
-    auto a = distributed(grid, 19, 19, nb, nb, c);
-    EXPECT_THROW(scalapack::trtri(Uplo::lower, a), Error);
-  }
-}
-
 TYPED_TEST(ScalapackTest, CholeskyReportsTheSameMinorOnEveryRank) {
   const auto comm = world();
   for (const auto& grid : all_grids(comm)) {

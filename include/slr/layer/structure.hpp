@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 
 namespace slr {
 
@@ -95,7 +96,7 @@ public:
   /// Not where rows are kept, whose features are their own.
   [[nodiscard]] bool has_features_to_stay() const { return kept_rows_.empty(); }
   /// Second half step, with left_basis()^T Tc Xc^T / N (q x k, column-major). Collective, 2 q k^2 flops: on the root,
-  /// or, where several ranks share L, over all of them (at the first call k^3/3 + n k^2 flops more, for L^-1).
+  /// or, where several ranks share L, over all of them.
   /// @pre not the implicit form
   void improve_right(std::vector<double> projected);
   /// Second half step, with left_basis()^T Tc on this rank's fit samples, q x N. Collective, 2 q k (n + N) flops.
@@ -127,9 +128,7 @@ public:
 private:
   /// What depends on the order of the columns and delta alone.
   struct Metric {
-    CholeskyFactor whole, kept;           ///< of C and C_SS
-    std::optional<SharedInverse> inverse; ///< of L, for iterations, where several ranks share it
-    std::vector<double> pull;             ///< its columns of delta W0 L^-T
+    CholeskyFactor whole, kept; ///< of C and C_SS
   };
   [[nodiscard]] std::int64_t basis_rows() const {
     return std::ssize(right_) / std::max<std::int64_t>(1, problem_.cols);
@@ -141,9 +140,17 @@ private:
   [[nodiscard]] BasisForm form(const std::vector<double>& target_mean) const;
   void set_right(const std::vector<double>& t, std::int64_t q);
   void rotate_left(const std::vector<double>& by, std::int64_t size); ///< U := U by, before sigma_ is replaced
-  void improve_right_on_root(std::vector<double> projected);
-  void improve_right_in_shares(const std::vector<double>& projected); ///< where several ranks share L
-  void add_pull_in_shares();                                          ///< left_ += delta W0 E^T, likewise
+  /// The columns (of the order in use) that a rank multiplies with. Local.
+  struct ColumnShare {
+    std::int64_t first = 0, count = 0;
+  };
+  [[nodiscard]] ColumnShare share_of_columns(int rank) const;
+  /// U, Sigma and T in the place of E, from U^T P in the order [S, R].
+  void improve_right_on_root(std::vector<double> g);
+  void improve_right_in_shares(std::vector<double> g); ///< where several ranks share L
+  /// G += U^T delta W0, of so many columns in the order [S, R]. Local.
+  void add_pull(std::int64_t first, std::int64_t count, double* g) const;
+  void add_pull_in_shares(); ///< left_ += delta W0 E^T, where several ranks share L
   /// Columns of W0 in the order [S, R].
   [[nodiscard]] std::vector<double> original_columns(std::int64_t first, std::int64_t count) const;
   void set_right_in_samples(const std::vector<double>& r); ///< E from U^T R, q x (samples of this rank)

@@ -2,7 +2,6 @@
 /// \file
 /// (C + delta I)^-1 for a Gram matrix C, by Cholesky factors.
 #include "slr/dist/dist_matrix.hpp"
-#include "slr/linalg/shared_inverse.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -53,26 +52,19 @@ public:
 
   /// B := B (C + delta I)^-1, B m x k on any grid of the communicator. Collective. 2 m k^2 flops.
   void solve(DistMatrix<double>& b) const;
-  /// B := B L^-T, the coordinates in which the metric of C is the plain one: ||B||_C = ||B L||. Collective.
-  void solve_upper(DistMatrix<double>& b) const;
-  /// B := B L^-1, the way back. Collective.
-  void solve_lower(DistMatrix<double>& b) const;
 
-  /// The same for a matrix of few rows (m x k, column-major, m rows): the root's values count, every rank gets the
-  /// result. Collective; one broadcast of m k numbers where the factor is on one rank, and a gather of as many
-  /// elsewhere.
+  /// B := B (C + delta I)^-1; B := B L^-T, the coordinates in which the metric of C is the plain one, ||B||_C = ||B
+  /// L||; B := B L^-1, the way back. For matrices that every rank has whole and equal (m x k, column-major), as the
+  /// result is. Collective. Where several ranks share the factor, as slr/linalg/factor_by_rows.hpp says; the first call
+  /// brings it by rows, k^2 / P doubles more. Else on the root, whose values alone count, and broadcast.
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;
 
   /// Whether several ranks share the factor: else the root has it whole. Local.
   [[nodiscard]] bool is_shared() const;
-  /// B := B L^-T and B := B L^-1 for few rows on the root alone. Local. @pre not is_shared(), on the root
+  /// B := B L^-T on the root alone. Local. @pre not is_shared(), on the root
   void solve_upper_here(std::vector<double>& b, std::int64_t rows) const;
-  void solve_lower_here(std::vector<double>& b, std::int64_t rows) const;
-  /// L^-T itself, for many products with few rows; what the factor leaves out is zero. Collective, k^3/3 flops.
-  /// @pre is_shared()
-  [[nodiscard]] SharedInverse shared_inverse() const;
   /// Fills the k x k matrix, of which every rank holds whole columns (a 1 x P grid), with (C + delta I)^-1, zero for
   /// what the factor leaves out. Collective, 2 k^3/3 flops, three matrices of this size meanwhile.
   void inverse(DistMatrix<double>& result) const;

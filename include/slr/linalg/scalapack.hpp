@@ -36,11 +36,6 @@ void trsm(Side side, Uplo uplo, Op op, T alpha, In<T> a, Out<T> b);
 template <class T>
 [[nodiscard]] std::int64_t potrf(Uplo uplo, DistMatrix<T>& a, std::string_view context = {});
 
-/// A := A^-1, A triangular; its other triangle is not touched. Square blocks. A third of the products that solving for
-/// the identity takes.
-template <class T>
-void trtri(Uplo uplo, DistMatrix<T>& a, std::string_view context = {});
-
 /// The `uplo` triangle of A^-1 in the place of potrf's factor. Square blocks.
 template <class T>
 void potri(Uplo uplo, DistMatrix<T>& a, std::string_view context = {});

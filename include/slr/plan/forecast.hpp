@@ -20,6 +20,8 @@ struct LayerWork {
 
 /// Factors of up to so many columns are on one rank (CholeskyOptions).
 inline constexpr double one_rank_columns = 1792;
+/// With factors of more, so many are solved for at a time (FactorByRows).
+inline constexpr std::int64_t solve_columns = 512;
 
 /// q: the rank and a few guards, the directions that an iteration follows. Local.
 [[nodiscard]] double basis_size(const LayerWork& work);
@@ -68,9 +70,9 @@ struct MachineRates {
 inline constexpr MachineRates nominal_machine{2e10, 1e10, 2e9, 5e-6, 1e9};
 
 /// Seconds for a layer on a group of ranks: its operations divided by the ranks, except those that one rank does for
-/// all (factors of up to `one_rank_columns` columns and the triangular solves with them), and k^3 + n k^2 more for the
-/// inverse of a factor that several share; factorisations and eliminations twice, since they reach half the rate of a
-/// product; the bytes of its sums over ranks, and log2(ranks) messages for each of its collectives. Local.
+/// all (factors of up to `one_rank_columns` columns and the triangular solves with them); factorisations and
+/// eliminations twice, since they reach half the rate of a product; the bytes of its sums over ranks, and log2(ranks)
+/// messages for each of its collectives. Local.
 [[nodiscard]] double predict_seconds(const LayerWork& work, int ranks, const MachineRates& machine);
 
 /// Bytes that one of `ranks` ranks holds while the layer is solved: its share of X (twice: as read and as rounded), Y,

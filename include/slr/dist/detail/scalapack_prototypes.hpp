@@ -34,8 +34,6 @@ struct ScaLapack;
                 const int* jb, const int* descb);                                                                      \
   void P##potrf_(const char* uplo, const int* n, T* a, const int* ia, const int* ja, const int* desca, int* info);     \
   void P##potri_(const char* uplo, const int* n, T* a, const int* ia, const int* ja, const int* desca, int* info);     \
-  void P##trtri_(const char* uplo, const char* diag, const int* n, T* a, const int* ia, const int* ja,                 \
-                 const int* desca, int* info);                                                                         \
   void P##potrs_(const char* uplo, const int* n, const int* nrhs, const T* a, const int* ia, const int* ja,            \
                  const int* desca, T* b, const int* ib, const int* jb, const int* descb, int* info);                   \
   void P##syevr_(const char* jobz, const char* range, const char* uplo, const int* n, T* a, const int* ia,             \
@@ -63,7 +61,6 @@ struct ScaLapack;
     static constexpr auto trsm = P##trsm_;                                                                             \
     static constexpr auto potrf = P##potrf_;                                                                           \
     static constexpr auto potri = P##potri_;                                                                           \
-    static constexpr auto trtri = P##trtri_;                                                                           \
     static constexpr auto potrs = P##potrs_;                                                                           \
     static constexpr auto syevr = P##syevr_;                                                                           \
     static constexpr auto syevd = P##syevd_;                                                                           \
