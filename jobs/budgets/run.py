@@ -6,7 +6,8 @@
 
 Runs slr_compress once per seed and spread, with all factors as one list, and prints the mean over the seeds of the
 change of top-1 in points, of the KL divergence, and its ratio to the even split's (whose kept channels may save more
-than was asked for: compare sizes, and give it smaller factors). Writes the rows to OUT/budgets.csv.
+than was asked for: compare sizes, and give it smaller factors); with refinement also how many times smaller that made
+the KL divergence on the report images. Writes the rows to OUT/budgets.csv.
 """
 import argparse
 import csv
@@ -47,13 +48,15 @@ def main():
             for factor in factors:
                 below = folder / f"parameters-{factor}" if len(factors) > 1 else folder
                 report = json.loads((below / "report.json").read_text())
-                accuracy, stages = report["accuracy"], report["run"]["seconds_by_stage"]
+                accuracy, stages, refine = report["accuracy"], report["run"]["seconds_by_stage"], report.get("refine")
                 rows.append({"spread": spread, "seed": seed, "factor": factor,
                              "ratio": report["model"]["parameter_ratio"], "kl": accuracy["kl"],
                              "points": 100 * (accuracy["top1_after"] - accuracy["top1_before"]),
+                             "refined_times": refine["kl_before"] / refine["kl_after"] if refine else 1.0,
                              "seconds_curves": stages.get("curves", 0.0), "seconds_solve": stages["solve"]})
-                print("{spread:8} seed {seed} {factor:>4}x  {ratio:.3f}x  {points:+.2f} points  KL {kl:.5f}  "
-                      "curves {seconds_curves:.1f} s, solve {seconds_solve:.1f} s".format(**rows[-1]), flush=True)
+                print("{spread:8} seed {seed} {factor:>4}x  {ratio:.3f}x  {points:+.2f} points  KL {kl:.5f}, refined "
+                      "{refined_times:.2f} times smaller  curves {seconds_curves:.1f} s, solve {seconds_solve:.1f} s"
+                      .format(**rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     with open(options.out / "budgets.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys())
@@ -66,7 +69,7 @@ def main():
         line = f"{factor:>4}x"
         for spread in spreads:
             line += (f"  {spread} ({mean(spread, 'ratio'):.2f}x): {mean(spread, 'points'):+.2f} points, "
-                     f"KL {mean(spread, 'kl'):.5f}")
+                     f"KL {mean(spread, 'kl'):.5f}, refined {mean(spread, 'refined_times'):.2f} times smaller")
         if len(spreads) == 2:
             line += f"  KL ratio {mean(spreads[0], 'kl') / mean(spreads[1], 'kl'):.2f}"
         print(line)

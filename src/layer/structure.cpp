@@ -322,9 +322,9 @@ void FixedStructure::improve_right_in_shares(std::vector<double> g) {
   const std::int64_t k = problem_.cols, s = kept_columns_, q = std::ssize(sigma_);
   const auto [first, count] = share_of_columns(comm_.rank());
   const auto from_all = [&](std::int64_t rows, const std::vector<double>& mine) {
-    std::vector<int> counts;
+    std::vector<int> counts(static_cast<std::size_t>(comm_.size()));
     for (int p = 0; p < comm_.size(); ++p)
-      counts.push_back(narrow<int>(rows * share_of_columns(p).count, "a share of the columns"));
+      counts[static_cast<std::size_t>(p)] = narrow<int>(rows * share_of_columns(p).count, "a share of the columns");
     std::vector<double> all(static_cast<std::size_t>(rows * k));
     comm_.allgather(std::span<const double>(mine), std::span<double>(all), counts);
     return all;

@@ -9,11 +9,6 @@ namespace {
 constexpr double exact_sum_values = 72;        // doubles of one sum that is exact (slr/mpi/exact_sum.hpp)
 constexpr std::int64_t samples_of_block = 128; // that are never split
 
-/// Columns that are solved for at a time with a factor that the ranks share.
-double solve_width(std::int64_t ranks) {
-  return static_cast<double>((solve_columns + ranks - 1) / ranks * ranks);
-}
-
 /// Of `share` of all samples those of the rank that has the most.
 double most_samples(const LayerWork& w, double share, std::int64_t ranks) {
   const auto blocks = static_cast<std::int64_t>(std::ceil(share * static_cast<double>(w.samples) / samples_of_block));
@@ -54,7 +49,7 @@ std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t rank
     on_root(2 * n * q * k + 2 * q * k * k + 4 * q * q * k + 2 * n * q * q); // the pull, two solves, a decomposition
     for (const double values : {1.0, q, q * k, n * q}) broadcast(values);
   } else if (q > 0) {
-    const double share = k / static_cast<double>(ranks), width = solve_width(ranks);
+    const double share = k / static_cast<double>(ranks);
     const auto gather = [&](double flops, double columns) {
       steps.push_back({{0, flops}, {}, Exchange::allgather, columns * q * value});
     };
@@ -63,20 +58,29 @@ std::vector<IterationStep> iteration_steps(const LayerWork& w, std::int64_t rank
     broadcast(n * q);
     sum({2 * fit * (n * q + q * k), 0}, value * q * k);
     gather(2 * n * q * share, k); // the pull
-    for (double first = 0; first < k; first += width) {
-      const double columns = std::min(width, k - first), mine = columns / static_cast<double>(ranks);
+    // The steps of a solve: use(columns before it, its columns, one rank's of them).
+    const auto width = (solve_columns + ranks - 1) / ranks * ranks;
+    const auto each_step = [&](bool is_upper, auto&& use) {
+      const auto count = (w.cols + width - 1) / width;
+      for (std::int64_t i = 0; i < count; ++i) {
+        const auto first = (is_upper ? i : count - 1 - i) * width;
+        const auto columns = static_cast<double>(std::min(width, w.cols - first));
+        use(static_cast<double>(first), columns, columns / static_cast<double>(ranks));
+      }
+    };
+    each_step(true, [&](double first, double columns, double mine) {
       gather(2 * q * first * mine, columns);
       gather(2 * q * columns * mine, columns);
-    }
+    });
     sum({0, q * q * share}, value * q * q); // a decomposition
     on_root(9 * q * q * q);
     for (const double values : {1.0, q, q * q}) broadcast(values);
-    gather((2 * q * q) * share, k);
-    for (double first = std::floor((k - 1) / width) * width; first >= 0; first -= width) {
-      const double columns = std::min(width, k - first), below = k - first - columns;
-      if (below > 0) sum({0, 2 * q * columns * below / static_cast<double>(ranks)}, value * q * columns);
-      gather(2 * q * columns * columns / static_cast<double>(ranks), columns);
-    }
+    gather(2 * q * q * share, k);
+    each_step(false, [&](double first, double columns, double mine) {
+      const double below = k - first - columns;
+      if (below > 0) sum({0, 2 * q * mine * below}, value * q * columns);
+      gather(2 * q * columns * mine, columns);
+    });
   }
   sum({2 * judged * (features + n * s), 0}, word);
   sum({}, 2 * exact_sum_values * value);
