@@ -4,6 +4,7 @@
 #include "slr/mpi/agree.hpp"
 
 #include <algorithm>
+#include <random>
 
 namespace slr::refine {
 
@@ -16,14 +17,17 @@ std::int64_t first_block(const Communicator& comm, std::int64_t blocks, int rank
 
 } // namespace
 
-Examples::Examples(const Communicator& comm, Source source, const Reference& reference)
-    : source_(std::move(source)), kept_(static_cast<std::size_t>(blocks())) {
+Examples::Examples(const Communicator& comm, Source source, const Reference& reference, bool mixes)
+    : source_(std::move(source)), reference_input_(reference.input), reference_output_(reference.output),
+      kept_(static_cast<std::size_t>(blocks())) {
   std::vector<float> mine;
   graph::Dims dims;
   collectively(comm, [&] {
-    infer::Executor executor(reference.model, {images_per_block, 1});
+    const auto executor =
+        std::make_shared<infer::Executor>(reference.model, infer::ExecutorOptions{images_per_block, 1});
+    if (mixes) reference_ = executor;
     const auto run = [&](const infer::ArrayView& images) {
-      return executor.run_one(reference.input, images, reference.output);
+      return executor->run_one(reference.input, images, reference.output);
     };
     const std::int64_t end = first_block(comm, blocks(), comm.rank() + 1);
     for (std::int64_t b = first_block(comm, blocks(), comm.rank()); b < end; ++b) {
@@ -66,6 +70,26 @@ Examples::Block Examples::block(std::int64_t index) const {
   return {images_in(index),
           {dims, all.subspan(static_cast<std::size_t>(index * images_per_block) * per_image,
                              static_cast<std::size_t>(images_of(index)) * per_image)}};
+}
+
+Examples::Block Examples::mixed(std::int64_t index, std::uint64_t seed) const {
+  require(reference_ != nullptr, "there is no reference network for mixtures");
+  std::mt19937_64 random(seed + static_cast<std::uint64_t>(index) * 0xbf58476d1ce4e5b9U);
+  const auto partner = static_cast<std::int64_t>(random() % static_cast<std::uint64_t>(blocks()));
+  const auto with = images_in(partner);
+  auto images = std::make_shared<infer::Array>(*images_in(index));
+  const auto count = images_of(index), partners = images_of(partner);
+  const auto size = images->data.size() / static_cast<std::size_t>(count);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const float share = 0x1p-24F * static_cast<float>(random() >> 40);
+    float* const a = images->data.data() + static_cast<std::size_t>(i) * size;
+    const float* const b = with->data.data() + static_cast<std::size_t>(i % partners) * size;
+    for (std::size_t j = 0; j < size; ++j) a[j] += share * (b[j] - a[j]);
+  }
+  auto outputs =
+      std::make_shared<const infer::Array>(reference_->run_one(reference_input_, *images, reference_output_));
+  const infer::ArrayView targets = *outputs;
+  return {std::move(images), targets, std::move(outputs)};
 }
 
 } // namespace slr::refine

@@ -95,9 +95,8 @@ void Objective::add_tensor(std::size_t tensor, std::span<double> sums) const {
 }
 
 /// `added` hears of every tensor whose gradient was added.
-void Objective::add_block(std::int64_t index, std::span<double> sums, ExactSum& loss,
+void Objective::add_block(const Examples::Block& block, std::span<double> sums, ExactSum& loss,
                           const infer::Tape::Listener& added) {
-  const auto block = examples_.block(index);
   const auto losses = tape_.losses(*block.images, block.targets, block_gradient_, [&](std::size_t tensor) {
     add_tensor(tensor, sums);
     added(tensor);
@@ -105,7 +104,7 @@ void Objective::add_block(std::int64_t index, std::span<double> sums, ExactSum& 
   for (const double l : losses) loss.add(l);
 }
 
-Objective::Value Objective::gradient(std::span<const std::int64_t> blocks) {
+Objective::Value Objective::gradient(std::span<const std::int64_t> blocks, std::optional<std::uint64_t> mixture) {
   if (grids_.empty()) find_first_grids(blocks);
   // Whether a rank failed, the loss, and the gradient, which is sent from its end on: the first two go last.
   const auto n = static_cast<std::size_t>(tape_.size());
@@ -127,7 +126,8 @@ Objective::Value Objective::gradient(std::span<const std::int64_t> blocks) {
     for (auto p = static_cast<std::size_t>(comm_.rank()); p < blocks.size(); p += ranks) {
       const bool is_last = p + ranks >= blocks.size();
       std::size_t tensors = 0;
-      add_block(blocks[p], sums, loss, [&](std::size_t) {
+      const auto block = mixture ? examples_.mixed(blocks[p], *mixture) : examples_.block(blocks[p]);
+      add_block(block, sums, loss, [&](std::size_t) {
         ++tensors;
         while (is_last && sent + 1 < messages_.size() && tensors >= messages_[sent].tensors) send();
         pending.progress();

@@ -9,17 +9,22 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <random>
 
 namespace slr::refine {
 
 namespace {
 
+std::uint64_t seed_of_pass(std::uint64_t seed, std::int64_t epoch) {
+  return seed * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(epoch);
+}
+
 /// The blocks in the order of a pass: Fisher and Yates' shuffle by a generator that the standard fixes to the bit.
-std::vector<std::int64_t> order_of_pass(std::int64_t blocks, std::uint64_t seed, std::int64_t epoch) {
+std::vector<std::int64_t> order_of_pass(std::int64_t blocks, std::uint64_t seed) {
   std::vector<std::int64_t> order(static_cast<std::size_t>(blocks));
   std::iota(order.begin(), order.end(), 0);
-  std::mt19937_64 random(seed * 0x9e3779b97f4a7c15U + static_cast<std::uint64_t>(epoch));
+  std::mt19937_64 random(seed);
   for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random() % i]);
   return order;
 }
@@ -69,8 +74,9 @@ public:
 
   void move_to(std::span<const double> weights) { tape_.set_weights(rounded(weights)); }
   /// The mean loss over the blocks there, without the pull; its gradient with the pull.
-  [[nodiscard]] Objective::Value gradient(std::span<const double> weights, std::span<const std::int64_t> blocks) {
-    auto value = objective_.gradient(blocks);
+  [[nodiscard]] Objective::Value gradient(std::span<const double> weights, std::span<const std::int64_t> blocks,
+                                          std::optional<std::uint64_t> mixture = {}) {
+    auto value = objective_.gradient(blocks, mixture);
     for (std::size_t i = 0; i < weights.size(); ++i) value.gradient[i] += pulls_[i] * (weights[i] - start_[i]);
     return value;
   }
@@ -189,12 +195,13 @@ private:
     if (batch_ == batches) batch_ = 0; // the last pass is behind us, not one that was stopped
     const std::int64_t pass = step_ / batches;
     if (batch_ == 0) sum_ = 0;
-    const auto order = order_of_pass(blocks_, settings.seed, pass + 1);
+    const auto seed = seed_of_pass(settings.seed, pass + 1);
+    const auto order = order_of_pass(blocks_, seed);
     while (batch_ < batches) {
       const std::int64_t count = std::min(size, blocks_ - batch_ * size);
       const auto part =
           std::span(order).subspan(static_cast<std::size_t>(batch_ * size), static_cast<std::size_t>(count));
-      auto value = search_.gradient(weights_, part);
+      auto value = search_.gradient(weights_, part, settings.mixes ? std::optional(seed) : std::nullopt);
       step(std::move(value.gradient), cycle.rate(step_++));
       search_.move_to(weights_);
       sum_ += value.loss * static_cast<double>(count);

@@ -41,6 +41,8 @@ void check_whole(const Configuration& config) {
                     std::to_string(*source.resize));
   }
   const auto& preprocess = config.data.preprocess;
+  if (config.refine.mixup && config.refine.optimizer == refine::Optimizer::lmvm)
+    refuse_at(config, "refine.mixup", "mixtures go with mini-batches (refine.optimizer: adam or white_adam), not lmvm");
   if (preprocess.mean.size() != preprocess.deviation.size() && preprocess.mean.size() > 1 &&
       preprocess.deviation.size() > 1)
     refuse_at(config, "data.preprocess.std", "data.preprocess.mean and .std have different numbers of channels");

@@ -68,6 +68,7 @@ refine::Settings settings_of(const Configuration& config) {
   settings.epochs = config.refine.epochs;
   settings.seed = static_cast<std::uint64_t>(config.calibration.seed);
   settings.optimizer = config.refine.optimizer;
+  settings.mixes = config.refine.mixup;
   if (config.refine.proximal) settings.proximal = *config.refine.proximal;
   return settings;
 }
@@ -185,7 +186,10 @@ std::optional<RefineOutcome> refine_network(const Communicator& comm, const Netw
   const Checkpoints::Unit unit(checkpoints, "refine");
   progress.stage("original outputs", 0);
   const refine::Reference reference{network.model, network.input, network.logits};
-  const auto examples = [&](Role role) { return refine::Examples(comm, images_of_role(feed, role, part), reference); };
+  const auto examples = [&](Role role) {
+    return refine::Examples(comm, images_of_role(feed, role, part), reference,
+                            role == Role::fit && config.refine.mixup);
+  };
   const auto fit = examples(Role::fit), selection = examples(Role::selection), report = examples(Role::report);
   const auto& shape = network.input_shape;
   const auto problem_of = [&](const graph::Model& model) {

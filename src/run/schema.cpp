@@ -197,6 +197,9 @@ void add_job(std::vector<Field>& t) {
                     "pull towards the layers' own solutions; auto if absent"));
   t.push_back(field("refine.dense", Choice<bool>{{{"true", true}, {"false", false}}}, SLR_AT(refine.dense),
                     "whether layers left dense take part"));
+  t.push_back(field("refine.mixup", Choice<bool>{{{"true", true}, {"false", false}}}, SLR_AT(refine.mixup),
+                    "images are mixed in pairs, anew in every pass, and compared with the original's output of the "
+                    "mixture: against overfitting in many passes (not with lmvm)"));
   t.push_back(field("pipeline.groups", AutoOrInteger{{1, 1 << 24}}, SLR_AT(pipeline.groups),
                     "groups of ranks, along nodes; auto: by counted work, one if sequential"));
   t.push_back(field(

@@ -2,6 +2,7 @@
 // is refused.
 #include "slr/refine/refine.hpp"
 
+#include "slr/infer/executor.hpp"
 #include "slr/refine/objective.hpp"
 
 #include <gtest/gtest.h>
@@ -92,7 +93,7 @@ struct Setting {
   graph::Model original = network(0), start = network(0.2F);
   Examples fit, selection;
   explicit Setting(MPI_Comm world, std::int64_t images = 83)
-      : comm(world), fit(comm, source(images, 1000), {original, "x", "y"}),
+      : comm(world), fit(comm, source(images, 1000), {original, "x", "y"}, true),
         selection(comm, source(21, 5000), {original, "x", "y"}) {}
   [[nodiscard]] Problem problem() const { return {start, "x", "y", image_dims, all_weights}; }
 };
@@ -121,6 +122,46 @@ TEST(Examples, EveryRankHasAllTargets) {
     EXPECT_EQ(a.images->data, e.images->data);
     EXPECT_TRUE(std::equal(a.targets.data.begin(), a.targets.data.end(), e.targets.data.begin(), e.targets.data.end()));
     EXPECT_EQ(a.targets.dims, (Dims{all.fit.images_of(b), 5}));
+  }
+}
+
+TEST(Examples, MixturesFollowFromTheSeed) {
+  const Communicator comm(MPI_COMM_WORLD), self(MPI_COMM_SELF);
+  const auto original = network(0);
+  const Examples examples(comm, source(19, 1000), {original, "x", "y"}, true); // the last block has three images
+  infer::Executor executor(original, {images_per_block, 1});
+  for (const std::int64_t b : {0, 2}) {
+    const auto plain = examples.block(b), mixed = examples.mixed(b, 7), again = examples.mixed(b, 7);
+    EXPECT_EQ(mixed.images->data, again.images->data);
+    EXPECT_NE(mixed.images->data, examples.mixed(b, 8).images->data);
+    ASSERT_EQ(mixed.images->dims, plain.images->dims);
+    // The targets are the original's outputs of the mixtures.
+    const auto outputs = executor.run_one("x", *mixed.images, "y");
+    EXPECT_TRUE(
+        std::equal(outputs.data.begin(), outputs.data.end(), mixed.targets.data.begin(), mixed.targets.data.end()));
+    EXPECT_EQ(mixed.targets.dims, (Dims{examples.images_of(b), 5}));
+    // Each lies on the line between its image and one other: x - a = l (b - a).
+    for (std::int64_t i = 0; i < examples.images_of(b); ++i) {
+      const float* a = plain.images->data.data() + i * 128;
+      const float* x = mixed.images->data.data() + i * 128;
+      double nearest = 1;
+      for (std::int64_t other = 0; other < examples.blocks(); ++other) {
+        const auto with = examples.block(other);
+        for (std::int64_t j = 0; j < examples.images_of(other); ++j) {
+          const float* c = with.images->data.data() + j * 128;
+          double along = 0, length = 0, off = 0;
+          for (int p = 0; p < 128; ++p) {
+            along += (double(x[p]) - double(a[p])) * (double(c[p]) - double(a[p]));
+            length += (double(c[p]) - double(a[p])) * (double(c[p]) - double(a[p]));
+          }
+          const double share = length > 0 ? along / length : 0;
+          for (int p = 0; p < 128; ++p)
+            off = std::max(off, std::abs(double(x[p]) - double(a[p]) - share * (double(c[p]) - double(a[p]))));
+          if (share >= 0 && share < 1) nearest = std::min(nearest, off);
+        }
+      }
+      EXPECT_LT(nearest, 4 * 0x1p-24); // rounding of values up to 2
+    }
   }
 }
 
@@ -194,6 +235,7 @@ TEST_P(OfOptimizer, GivesTheSameBitsForEveryNumberOfRanks) {
   settings.batch_blocks = 5;
   settings.peak_rate = 2e-2;
   settings.proximal = 1e-3;
+  settings.mixes = GetParam() == Optimizer::white_adam;
   const Setting all(MPI_COMM_WORLD), alone(MPI_COMM_SELF);
   const auto here = refine(all.comm, all.problem(), all.fit, all.selection, settings);
   const auto there = refine(alone.comm, alone.problem(), alone.fit, alone.selection, settings);

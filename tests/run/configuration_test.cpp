@@ -94,6 +94,11 @@ TEST(Configuration, EveryKeyArrives) {
   EXPECT_EQ(c.output.absolute, "/cfg/run/vgg");
 }
 
+TEST(Configuration, MixturesGoWithMiniBatches) {
+  EXPECT_TRUE(parse("refine: {mixup: true, optimizer: white_adam}").refine.mixup);
+  EXPECT_THROW((void)parse("refine: {mixup: true, optimizer: lmvm}"), Error);
+}
+
 TEST(Configuration, DefaultsAreThoseOfTheDocumentation) {
   const auto c = parse("");
   EXPECT_TRUE(c.model.empty());
@@ -110,6 +115,7 @@ TEST(Configuration, DefaultsAreThoseOfTheDocumentation) {
   EXPECT_FALSE(c.refine.proximal);
   EXPECT_FALSE(parse("refine: {proximal: auto}").refine.proximal);
   EXPECT_FALSE(c.refine.dense);
+  EXPECT_FALSE(c.refine.mixup);
   EXPECT_EQ(c.checkpoint.every_seconds, 60);
   EXPECT_EQ(c.on_failure, OnFailure::stop);
 }

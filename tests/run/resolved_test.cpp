@@ -58,8 +58,8 @@ TEST(Hash, CoversEveryKeyExceptOutputCheckpointAndWatchdog) {
   for (const auto* change :
        {"model=n", "data.calibration=c", "data.preprocess.mean=1", "calibration.images=100", "calibration.seed=2",
         "method.tolerance=1e-3", "budget.parameters=3.1", "budget.keep=a", "budget.layers={a: {rank: 1}}",
-        "refine.images=50", "refine.dense=true", "refine.proximal=0", "refine.optimizer=adam", "pipeline.groups=2",
-        "on_failure=keep_dense", "batch=[{model: x}]"})
+        "refine.images=50", "refine.dense=true", "refine.mixup=true", "refine.proximal=0", "refine.optimizer=adam",
+        "pipeline.groups=2", "on_failure=keep_dense", "batch=[{model: x}]"})
     EXPECT_NE(hash({}), hash({change})) << change;
 }
 

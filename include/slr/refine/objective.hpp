@@ -7,6 +7,7 @@
 #include "slr/mpi/pending_sums.hpp"
 #include "slr/refine/examples.hpp"
 
+#include <optional>
 #include <span>
 
 namespace slr::refine {
@@ -31,9 +32,10 @@ public:
   /// At the tape's weights, over these blocks, which are dealt to the ranks in turn. Collective: allreduces of
   /// tape.size() + 73 doubles in all, begun for the tensors that the backward pass of this rank's last block is done
   /// with while it goes on (the first call: one more, and some blocks twice). Cost: forward and backward pass of
-  /// ceil(blocks / ranks) blocks. \pre some blocks, the same ones on every rank
+  /// ceil(blocks / ranks) blocks. `mixture`: of the blocks' mixtures with that seed (Examples::mixed) instead.
+  /// \pre some blocks, the same ones on every rank
   /// \throws Error{numerical} if an output or a gradient is not finite; the same on every rank.
-  [[nodiscard]] Value gradient(std::span<const std::int64_t> blocks);
+  [[nodiscard]] Value gradient(std::span<const std::int64_t> blocks, std::optional<std::uint64_t> mixture = {});
   /// The mean loss over all images. Collective. \pre some images
   [[nodiscard]] double loss();
 
@@ -47,7 +49,8 @@ private:
   void set_grids(std::span<const double> largest);
   void plan_messages(std::size_t least_doubles);
   void add_tensor(std::size_t tensor, std::span<double> sums) const;
-  void add_block(std::int64_t block, std::span<double> sums, ExactSum& loss, const infer::Tape::Listener& added);
+  void add_block(const Examples::Block& block, std::span<double> sums, ExactSum& loss,
+                 const infer::Tape::Listener& added);
 
   static constexpr double headroom = 256;
   const Communicator& comm_;

@@ -34,6 +34,8 @@ struct Settings {
   std::uint64_t seed = 1;         ///< of the order of the blocks
   double peak_rate = 5e-3;        ///< of Adam, relative to the root mean square of each tensor
   std::int64_t batch_blocks = 12; ///< of 8 images each, in a mini-batch
+  /// Mini-batches of mixtures (Examples::mixed), other ones in every pass; fit losses are theirs. Not of LMVM.
+  bool mixes = false;
   /// Weight of the pull towards the start: proximal / 2 sum over tensors of ||W - W_start||^2 / ||W_start||^2.
   double proximal = 0;
   /// Passes in a row that each leave a larger loss on the selection images than the one before, before it stops. (While
@@ -73,7 +75,8 @@ using Listener = std::function<void(const Progress&)>;
 /// which iterate is kept. The result has the same bits for every number of ranks. Collective.
 ///
 /// Cost of a pass: forward and backward of all fit images, shared by the ranks, and one allreduce of the trained
-/// weights as doubles per mini-batch. \pre some fit and selection images, epochs >= 1
+/// weights as doubles per mini-batch; of mixtures a forward pass of the reference besides.
+/// \pre some fit and selection images, epochs >= 1; fit constructed for mixtures if there shall be some
 /// \throws Error{bad_data} for what cannot be differentiated, Error as the readers.
 [[nodiscard]] Result refine(const Communicator& comm, const Problem& problem, const Examples& fit,
                             const Examples& selection, const Settings& settings, const Listener& listener = {});

@@ -126,6 +126,7 @@ struct Refine {
   refine::Optimizer optimizer = refine::Optimizer::automatic;
   std::optional<double> proximal; ///< absent: chosen by the program
   bool dense = false;             ///< layers left dense take part
+  bool mixup = false;             ///< images are mixed in pairs
 };
 
 struct Pipeline {
