@@ -88,7 +88,7 @@ def main():
     parser.add_argument("--opsets", default="9,13,17")
     parser.add_argument("--compress", default="")
     parser.add_argument("networks", nargs="*", default=NETWORKS)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     try:
         import torch
         import torchvision
