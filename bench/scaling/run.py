@@ -14,9 +14,9 @@ All three if none is named. Writes counts.csv, projection.csv and projection.svg
 
 What the projection assumes: 64 nodes of 16 cores, one rank per core; a fat tree of two levels (8 leaf switches of 8
 nodes, 8 spines) whose links carry 100 Gb/s with 1 us each; 20 GB/s and 0.5 us within a node; a core does 20 Gflop/s in
-single and 10 in double precision whatever its neighbours do; Open MPI's choice of algorithms for the sums, recursive
-doubling for allgathers (for neighbour exchange, Open MPI's choice, the simulation takes hours; it is longer by its 512
-messages of a microsecond on 1,024 ranks), a scatter and an allgather for broadcasts (SimGrid 3.32 crashes in the
+single and 10 in double precision whatever its neighbours do; Open MPI's choice of algorithms for the sums; recursive
+doubling for allgathers (for long ones Open MPI goes around by neighbours, which takes as many steps as ranks, and a
+quarter of an hour to simulate on 1,024), and a scatter and such an allgather for broadcasts (SimGrid 3.32 crashes in the
 segmented ones); the ranks fill node after node. The iteration alone, 512 x 4608, rank 115 and 25 of 512 channels kept:
 second moments and factors are not in it.
 """
@@ -109,7 +109,7 @@ def simulated_seconds(options, ranks, samples, work):
     program = next(replay.glob("lib/**/simgrid/smpireplaymain"))
     done = subprocess.run(["smpirun", "-np", str(ranks), "-platform", str(work / "platform.xml"), "-hostfile",
                            str(hosts), "-replay", str(work / "traces"), str(program), "--cfg=smpi/coll-selector:ompi",
-                           "--cfg=smpi/bcast:scatter_LR_allgather", "--cfg=smpi/allgather:rdb",
+                           "--cfg=smpi/bcast:scatter_rdb_allgather", "--cfg=smpi/allgather:rdb",
                            "--cfg=smpi/host-speed:1Gf", "--cfg=smpi/display-timing:yes"],
                           check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return float(re.search(r"Simulated time: ([0-9.eE+-]+)", done.stdout).group(1)) / REPLAYED
