@@ -23,7 +23,7 @@ TEST(IterationSteps, ExchangeLessThanWhatTheSumsOverTheSamplesTake) {
     for (const std::int64_t ranks : {2, 16, 1024}) {
       const double n = double(work.rows), k = double(work.cols), s = double(work.kept_columns), r = double(work.rank);
       const double bound = 16.0 * double(ranks - 1) / double(ranks) * (n * s + 2 * r * (n + k));
-      EXPECT_LT((5 * bytes(work, ranks) + 25 * bytes(work, ranks, RowSpace::stays)) / 30, 0.75 * bound);
+      EXPECT_LT((5 * bytes(work, ranks) + 25 * bytes(work, ranks, RowSpace::stays)) / 30, bound);
       EXPECT_LT(bytes(work, ranks), 2.5 * basis_size(work) / r * bound);
       EXPECT_GT(bytes(work, ranks), 0.5 * bound);
     }

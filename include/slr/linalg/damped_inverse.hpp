@@ -53,10 +53,11 @@ public:
   /// B := B (C + delta I)^-1, B m x k on any grid of the communicator. Collective. 2 m k^2 flops.
   void solve(DistMatrix<double>& b) const;
 
-  /// B := B (C + delta I)^-1; B := B L^-T, the coordinates in which the metric of C is the plain one, ||B||_C = ||B
-  /// L||; B := B L^-1, the way back. For matrices that every rank has whole and equal (m x k, column-major), as the
-  /// result is. Collective. Where several ranks share the factor, as slr/linalg/factor_by_rows.hpp says; the first call
-  /// brings it by rows, k^2 / P doubles more. Else on the root, whose values alone count, and broadcast.
+  /// B := B (C + delta I)^-1, B := B L^-T, and B := B L^-1, for matrices that every rank has whole and equal (m x k,
+  /// column-major), as the result is. B L^-T are the coordinates in which the metric of C is the plain one (||B L|| is
+  /// B's norm in it), L^-1 is the way back. Collective. Where several ranks share the factor, in the steps of
+  /// slr/linalg/factor_by_rows.hpp: the first call brings it by rows, k^2 / P doubles more. Else on the root, whose
+  /// values alone count, and broadcast.
   void solve(std::vector<double>& b, std::int64_t rows) const;
   void solve_upper(std::vector<double>& b, std::int64_t rows) const;
   void solve_lower(std::vector<double>& b, std::int64_t rows) const;

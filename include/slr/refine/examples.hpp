@@ -58,10 +58,10 @@ public:
   };
   /// Local. \throws as the reader
   [[nodiscard]] Block block(std::int64_t index) const;
-  /// The block's images a, each mixed with an image b of another block, x = (1 - l) a + l b, and the reference's
-  /// outputs of these: images beyond those that there are (Zhang, Cisse, Dauphin, Lopez-Paz: mixup, 2018; they mix
-  /// labels, too). Which block, and every l (uniform in [0, 1)), follow from `seed` and the index alone. Local, one
-  /// forward pass of the reference. \pre constructed with `mixes` \throws as the reader and infer::Executor
+  /// The block's images a, each mixed with an image b of a block that is drawn, x = (1 - l) a + l b, and the
+  /// reference's outputs of these: images beyond those that there are (Zhang, Cisse, Dauphin, Lopez-Paz: mixup, 2018;
+  /// they mix labels, too). Which block, and every l (uniform in [0, 1)), follow from `seed` and the index alone.
+  /// Local, one forward pass of the reference. \pre constructed with `mixes` \throws as the reader and infer::Executor
   [[nodiscard]] Block mixed(std::int64_t index, std::uint64_t seed) const;
 
 private:
