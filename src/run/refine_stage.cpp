@@ -28,11 +28,11 @@ std::vector<bool> nodes_behind(const graph::Model& model, const std::string& val
   return needed;
 }
 
-/// The images of one role in the first part of a feed, which has 10 images for every 8 fitted ones.
-refine::Examples::Source images_of_role(const ImageFeed& feed, Role role, std::int64_t part) {
+/// The images of one role in the first part of a feed, which has 10 images for every 8 fitted ones: at most so many.
+refine::Examples::Source images_of_role(const ImageFeed& feed, Role role, std::int64_t part, std::int64_t most) {
   std::vector<std::int64_t> numbers;
   for (std::int64_t i = 0; i < part; ++i)
-    if (role_of_image(i) == role) numbers.push_back(i);
+    if (role_of_image(i) == role && std::ssize(numbers) < most) numbers.push_back(i);
   refine::Examples::Source source;
   source.images = std::ssize(numbers);
   source.read = [&feed, numbers](std::int64_t first, std::int64_t count) {
@@ -187,7 +187,7 @@ std::optional<RefineOutcome> refine_network(const Communicator& comm, const Netw
   progress.stage("original outputs", 0);
   const refine::Reference reference{network.model, network.input, network.logits};
   const auto examples = [&](Role role) {
-    return refine::Examples(comm, images_of_role(feed, role, part), reference,
+    return refine::Examples(comm, images_of_role(feed, role, part, config.refine.images), reference,
                             role == Role::fit && config.refine.mixup);
   };
   const auto fit = examples(Role::fit), selection = examples(Role::selection), report = examples(Role::report);

@@ -52,7 +52,8 @@ def main():
     settings = ["calibration.images=160", "calibration.positions=4", "method.iterations=7", "data.validation.count=200",
                 "data.calibration.count=160", "budget.parameters=4.9", "budget.corrections=2", f"method.kind={kind}",
                 f"method.grouping={grouping}",
-                f"refine.epochs={2 if kind == 'constrained' else 0}"] # the refinement does not know the kind
+                f"refine.epochs={2 if kind == 'constrained' else 0}", # the refinement does not know the kind
+                "refine.images=100", "refine.mixup=true"]
     overrides = [word for setting in settings for word in ("--set", setting)]
     failures, first = [], None
     for ranks in all_ranks:
@@ -62,6 +63,8 @@ def main():
         now = {"report": report, "hashes": {name: digest(output / name) for name in ("compressed.onnx", "factors.h5")}}
         if report["model"]["parameters_after"] > report["model"]["limits"]["parameters"]:
             failures.append(f"{ranks} ranks: the budget is exceeded")
+        if kind == "constrained" and report["refine"]["images"] != 100:
+            failures.append(f"{ranks} ranks: {report['refine']['images']} images were refined on instead of 100")
         for one in report.get("corrections", []):
             if one["accepted"] != (one["kl_after"] < one["kl_before"]):
                 failures.append(f"{ranks} ranks: a correction was judged wrongly: {one}")
